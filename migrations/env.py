@@ -1,0 +1,53 @@
+"""Alembic's environment: one connection, one transaction for each migration, one migrator at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+from alembic import context
+from sqlalchemy import Connection, pool, text
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from mcsync.core.db.session import asyncpg_url
+from mcsync.models import Base
+
+# Two migrators at once would both create the same tables; the second waits and then has nothing to do.
+MIGRATION_LOCK = 4_279_133_311
+
+
+def _url() -> str:
+    url = context.config.attributes.get("url")
+    if not url:
+        url = os.environ.get("MCSYNC_MIGRATION_DATABASE_URL") or os.environ.get(
+            "MCSYNC_DATABASE_URL"
+        )
+    if not url:
+        message = "Set MCSYNC_MIGRATION_DATABASE_URL (or MCSYNC_DATABASE_URL) to migrate."
+        raise SystemExit(message)
+    return asyncpg_url(str(url))
+
+
+def _run(connection: Connection) -> None:
+    context.configure(
+        connection=connection,
+        target_metadata=Base.metadata,
+        compare_type=True,
+        compare_server_default=False,
+        transaction_per_migration=True,
+    )
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+async def _online() -> None:
+    engine = create_async_engine(_url(), poolclass=pool.NullPool, hide_parameters=True)
+    async with engine.connect() as connection:
+        await connection.execute(text("select pg_advisory_lock(:key)"), {"key": MIGRATION_LOCK})
+        await connection.commit()
+        await connection.run_sync(_run)
+        await connection.commit()
+    await engine.dispose()
+
+
+asyncio.run(_online())

@@ -1,0 +1,71 @@
+"""Tables of the platform itself: organisations, tokens, idempotency keys, ticks and heartbeats."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import Index, func, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from mcsync.core.db.base import Base, Identified, OrgScoped, Timestamped, org_key
+
+
+class Organisation(Identified, Timestamped, Base):
+    """A tenant. ``hash_key`` is the envelope of its key for keyed hashes of addresses and tokens."""
+
+    __tablename__ = "organisations"
+
+    name: Mapped[str]
+    hash_key: Mapped[str]
+
+    __table_args__ = (Index("uq_organisations_name", text("lower(name)"), unique=True),)
+
+
+class ServiceToken(Identified, OrgScoped, Timestamped, Base):
+    """A service token: only its keyed hash is kept."""
+
+    __tablename__ = "service_tokens"
+
+    name: Mapped[str]
+    role: Mapped[str]
+    token_hash: Mapped[bytes]
+    last4: Mapped[str]
+    expires_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
+    last_used_at: Mapped[datetime | None]
+
+
+class IdempotencyKey(OrgScoped, Base):
+    """The first answer to a mutation that carried an ``Idempotency-Key``."""
+
+    __tablename__ = "idempotency_keys"
+
+    org_id: Mapped[UUID] = org_key()
+    key: Mapped[str] = mapped_column(primary_key=True)
+    fingerprint: Mapped[str]
+    locked_until: Mapped[datetime]
+    status: Mapped[int | None]
+    body: Mapped[str | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class JobTick(Base):
+    """When a cron job last came due, so that a tick missed while down is made up. Not a tenant's."""
+
+    __tablename__ = "job_ticks"
+
+    job: Mapped[str] = mapped_column(primary_key=True)
+    due_at: Mapped[datetime]
+
+
+class WorkerHeartbeat(Base):
+    """One row per living worker. Not a tenant's."""
+
+    __tablename__ = "worker_heartbeats"
+
+    worker_id: Mapped[str] = mapped_column(primary_key=True)
+    host: Mapped[str]
+    version: Mapped[str]
+    started_at: Mapped[datetime]
+    seen_at: Mapped[datetime]

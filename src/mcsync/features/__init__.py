@@ -1,0 +1,1 @@
+"""The features: one folder per namespace, the same file names in each."""

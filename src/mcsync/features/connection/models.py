@@ -1,0 +1,41 @@
+"""The connection's table."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import Index, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from mcsync.core.db.base import Base, Identified, OrgScoped, Timestamped
+
+
+class Connection(Identified, OrgScoped, Timestamped, Base):
+    """The organisation's one live link to a Mailchimp account.
+
+    ``api_key`` is the encrypted envelope; a disconnect destroys it and sets ``soft_deleted_at``.
+    """
+
+    __tablename__ = "mailchimp_connections"
+
+    account_id: Mapped[str]
+    account_name: Mapped[str]
+    data_centre: Mapped[str]
+    api_key: Mapped[str | None]
+    key_last4: Mapped[str]
+    key_fingerprint: Mapped[bytes]
+    status: Mapped[str] = mapped_column(server_default="connected")
+    status_code: Mapped[str | None]
+    status_detail: Mapped[str | None]
+    connected_at: Mapped[datetime]
+    verified_at: Mapped[datetime]
+    soft_deleted_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        Index(
+            "uq_mailchimp_connections_live",
+            "org_id",
+            unique=True,
+            postgresql_where=text("soft_deleted_at is null"),
+        ),
+    )

@@ -1,0 +1,75 @@
+"""The contacts' tables."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Index, func, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from mcsync.core.db.base import (
+    Base,
+    ChangeTracked,
+    Identified,
+    OrgScoped,
+    OrgScopedRow,
+    Timestamped,
+)
+
+
+class Contact(Identified, OrgScopedRow, Timestamped, ChangeTracked, Base):
+    """An employee or vendor, keyed by the id its own system gave it.
+
+    ``address_hash`` is Mailchimp's MD5 of the normalised address, kept as a uuid (16 bytes) since every
+    join of a sync runs over it; ``address_key`` is the organisation's keyed hash (HMAC) of the same,
+    under which a withdrawal or erasure survives. Both are null where there is no usable address.
+    ``deleted_at``: the contact left; nothing of it is erased.
+    """
+
+    __tablename__ = "contacts"
+
+    entity_type: Mapped[str]
+    entity_id: Mapped[str]
+    email: Mapped[str | None]
+    address_hash: Mapped[UUID | None]
+    address_key: Mapped[UUID | None]
+    first_name: Mapped[str | None]
+    last_name: Mapped[str | None]
+    department: Mapped[str | None]
+    location: Mapped[str | None]
+    employment_type: Mapped[str | None]
+    employment_status: Mapped[str | None]
+    attributes: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
+    version: Mapped[int] = mapped_column(server_default="1")
+    deleted_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        Index("uq_contacts_entity", "org_id", "entity_type", "entity_id", unique=True),
+        Index("ix_contacts_address", "org_id", "address_hash"),
+        Index("ix_contacts_changed", "org_id", "changed_xid"),
+    )
+
+
+class FormerAddress(OrgScopedRow, Base):
+    """An address a contact had before: a sync finds what it left, an erasure what it must reach."""
+
+    __tablename__ = "contact_addresses"
+
+    contact_id: Mapped[UUID] = mapped_column(primary_key=True)
+    address_hash: Mapped[UUID] = mapped_column(primary_key=True)
+    address_key: Mapped[UUID]
+    email: Mapped[str]
+    replaced_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class ImportReport(Identified, OrgScoped, Base):
+    """What became of one import; every rejected row, with line number, field and reason."""
+
+    __tablename__ = "contact_imports"
+
+    kind: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    counts: Mapped[dict[str, Any]]
+    rejections: Mapped[list[Any]]
