@@ -1,0 +1,111 @@
+"""The Mailchimp client. Knows Mailchimp and nothing else of mcsync.
+
+Each call is typed, bounded in time, made inside a slot of its account, and fails with one of
+the classes drawn in errors.py.
+"""
+
+from mcsync.mailchimp.client import MailchimpClient
+from mcsync.mailchimp.endpoints.audiences import BatchRow
+from mcsync.mailchimp.endpoints.batches import BatchOperation
+from mcsync.mailchimp.errors import (
+    CredentialError,
+    FieldError,
+    InvalidRequestError,
+    MailchimpError,
+    MailchimpTimeout,
+    MethodNotAllowedError,
+    NotFoundError,
+    RefusalCode,
+    RefusedError,
+    ThrottledError,
+    TransientError,
+    classify_refusal,
+    error_from_response,
+)
+from mcsync.mailchimp.identity import (
+    KEY_PATTERN,
+    InvalidApiKey,
+    data_centre,
+    normalise_address,
+    subscriber_hash,
+)
+from mcsync.mailchimp.pagination import MemberPages, iterate_members
+from mcsync.mailchimp.retry import RetryPolicy, retry_delay
+from mcsync.mailchimp.rows import (
+    BATCH_SIZE,
+    AccountedRow,
+    RowAccounting,
+    RowOutcome,
+    account_rows,
+    chunked,
+)
+from mcsync.mailchimp.slots import Grant, Lane, Slot, SlotLimiter, SlotStore, Wait
+from mcsync.mailchimp.slots_memory import MemorySlotStore
+from mcsync.mailchimp.slots_redis import RedisSlotStore
+from mcsync.mailchimp.transport import build_http
+from mcsync.mailchimp.types.account import Account
+from mcsync.mailchimp.types.audience import Audience, AudienceStats
+from mcsync.mailchimp.types.batch import BatchMember, BatchResult, BatchRowError, BatchStatus
+from mcsync.mailchimp.types.member import MarketingPermission, Member, MembersPage, MemberStatus
+from mcsync.mailchimp.types.merge_field import MergeField, MergeFieldOptions
+from mcsync.mailchimp.types.tag import ChangedMember, SegmentError, SegmentMembersResult, Tag
+
+__all__ = [
+    "BATCH_SIZE",
+    "KEY_PATTERN",
+    "Account",
+    "AccountedRow",
+    "Audience",
+    "AudienceStats",
+    "BatchMember",
+    "BatchOperation",
+    "BatchResult",
+    "BatchRow",
+    "BatchRowError",
+    "BatchStatus",
+    "ChangedMember",
+    "CredentialError",
+    "FieldError",
+    "Grant",
+    "InvalidApiKey",
+    "InvalidRequestError",
+    "Lane",
+    "MailchimpClient",
+    "MailchimpError",
+    "MailchimpTimeout",
+    "MarketingPermission",
+    "Member",
+    "MemberPages",
+    "MemberStatus",
+    "MembersPage",
+    "MemorySlotStore",
+    "MergeField",
+    "MergeFieldOptions",
+    "MethodNotAllowedError",
+    "NotFoundError",
+    "RedisSlotStore",
+    "RefusalCode",
+    "RefusedError",
+    "RetryPolicy",
+    "RowAccounting",
+    "RowOutcome",
+    "SegmentError",
+    "SegmentMembersResult",
+    "Slot",
+    "SlotLimiter",
+    "SlotStore",
+    "Tag",
+    "ThrottledError",
+    "TransientError",
+    "Wait",
+    "account_rows",
+    "build_http",
+    "chunked",
+    "classify_refusal",
+    "data_centre",
+    "error_from_response",
+    "iterate_members",
+    "normalise_address",
+    "retry_delay",
+    "subscriber_hash",
+]

@@ -1,0 +1,99 @@
+"""The bulk call's rows: cut to size before, accounted for after (MC 3.3, 19.4)."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import islice
+from typing import Final, TypeVar
+
+from mcsync.mailchimp.errors import RefusalCode, classify_refusal
+from mcsync.mailchimp.identity import normalise_address
+from mcsync.mailchimp.types.batch import BatchMember, BatchResult, BatchRowError
+
+BATCH_SIZE: Final = 500
+"""The most members one bulk call takes (MC 3.3)."""
+
+_Row = TypeVar("_Row")
+
+
+def chunked(rows: Iterable[_Row], size: int = BATCH_SIZE) -> Iterator[list[_Row]]:
+    """Cut rows into lists of `size`; raises `ValueError` for a size below 1."""
+    if size < 1:
+        message = "size must be at least 1"
+        raise ValueError(message)
+    iterator = iter(rows)
+    while chunk := list(islice(iterator, size)):
+        yield chunk
+
+
+class RowOutcome(StrEnum):
+    """What became of a row of a bulk call."""
+
+    NEW = "new"
+    UPDATED = "updated"
+    ERROR = "error"
+    MISSING = "missing"
+
+
+@dataclass(frozen=True, slots=True)
+class AccountedRow:
+    """The fate of one sent address: `member` for new and updated, `error` for error.
+
+    A member may still not have the status that was sent: Mailchimp leaves some contacts
+    unsubscribed without a word (MC 3.3). Compare `member.status`.
+    """
+
+    address: str
+    outcome: RowOutcome
+    member: BatchMember | None = None
+    error: BatchRowError | None = None
+
+    @property
+    def refusal(self) -> RefusalCode | None:
+        """Why Mailchimp refused the row, None where it did not."""
+        if self.error is None:
+            return None
+        return classify_refusal(
+            self.error.error,
+            error_code=self.error.error_code,
+            field=self.error.field,
+            field_message=self.error.field_message,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class RowAccounting:
+    """Every sent address, in the order sent, and addresses answered that were not sent."""
+
+    rows: tuple[AccountedRow, ...]
+    unexpected: tuple[str, ...] = ()
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Addresses that the answer does not mention; their members must be read again."""
+        return tuple(row.address for row in self.rows if row.outcome is RowOutcome.MISSING)
+
+
+def account_rows(sent_addresses: Iterable[str], result: BatchResult) -> RowAccounting:
+    """Join what was sent with what was answered, by normalised address.
+
+    The order of an answer is unknown (MC 3.3). An address that is both a member and an
+    error in one answer counts as error: something about it was not taken.
+    """
+    fates: dict[str, tuple[RowOutcome, BatchMember | None, BatchRowError | None]] = {}
+    for outcome, members in (
+        (RowOutcome.UPDATED, result.updated_members),
+        (RowOutcome.NEW, result.new_members),
+    ):
+        for member in members:
+            fates[normalise_address(member.email_address)] = (outcome, member, None)
+    for error in result.errors:
+        fates[normalise_address(error.email_address)] = (RowOutcome.ERROR, None, error)
+    answered = set(fates)
+    missing = (RowOutcome.MISSING, None, None)
+    rows = []
+    for address in sent_addresses:
+        key = normalise_address(address)
+        answered.discard(key)
+        rows.append(AccountedRow(address, *fates.get(key, missing)))
+    return RowAccounting(tuple(rows), tuple(sorted(answered)))

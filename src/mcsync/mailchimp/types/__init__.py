@@ -1,0 +1,1 @@
+"""Answers of Mailchimp as typed, immutable models, one module a noun."""

@@ -1,0 +1,65 @@
+"""Members: contacts in an audience (MC 4.2)."""
+
+from enum import StrEnum
+
+from pydantic import Field
+
+from mcsync.mailchimp.types.base import MailchimpModel, Text, Timestamp
+from mcsync.mailchimp.types.tag import Tag
+
+
+class MemberStatus(StrEnum):
+    """The states of a member (MC 4.4). Models keep plain text, for states yet to come."""
+
+    SUBSCRIBED = "subscribed"
+    UNSUBSCRIBED = "unsubscribed"
+    CLEANED = "cleaned"
+    PENDING = "pending"
+    TRANSACTIONAL = "transactional"
+    ARCHIVED = "archived"
+
+
+class MarketingPermission(MailchimpModel):
+    """One consent text of an audience with GDPR fields (MC 16)."""
+
+    marketing_permission_id: str
+    text: Text = ""
+    enabled: bool = False
+
+
+class Member(MailchimpModel):
+    """A member as single calls and lists show it.
+
+    Everything but the address has a default, since a page may be asked for some fields only.
+    """
+
+    id: Text = ""
+    email_address: Text = ""
+    contact_id: Text = ""
+    unique_email_id: Text = ""
+    web_id: int | None = None
+    full_name: Text = ""
+    status: Text = ""
+    unsubscribe_reason: Text = ""
+    email_type: Text = ""
+    source: Text = ""
+    language: Text = ""
+    vip: bool = False
+    ip_signup: Text = ""
+    ip_opt: Text = ""
+    timestamp_signup: Timestamp = None
+    timestamp_opt: Timestamp = None
+    last_changed: Timestamp = None
+    merge_fields: dict[str, object] = Field(default_factory=dict)
+    interests: dict[str, bool] = Field(default_factory=dict)
+    marketing_permissions: tuple[MarketingPermission, ...] = ()
+    tags_count: int = 0
+    tags: tuple[Tag, ...] = ()
+    list_id: Text = ""
+
+
+class MembersPage(MailchimpModel):
+    """One page of members; `total_items` counts all that match, not this page."""
+
+    members: tuple[Member, ...] = ()
+    total_items: int = 0
