@@ -1,0 +1,65 @@
+"""Orders: withdrawals on their way to one member of one audience (``sync.md`` 5, "withdrawals").
+
+Written in the transaction that records the withdrawal; carried out by ``sync`` at once, by no run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+# An order already open is made new again: the withdrawal behind this call is the later one, and what
+# was answered before it proves nothing. `everywhere` also reaches audiences whose mirror does not know
+# the address: the person may have signed up there a minute ago. Accounts that are not connected can
+# only be reached later, so only members known there get an order.
+_PLACE = """
+insert into audience_orders (org_id, audience_id, address_hash, email, kind)
+select distinct on (a.id, coalesce(x.member_hash, t.address_hash))
+       a.org_id, a.id, coalesce(x.member_hash, t.address_hash), coalesce(x.email, t.email), 'withdrawal'
+from ({targets}) t
+cross join audiences a
+left join audience_aliases x on x.audience_id = a.id and x.source_hash = t.address_hash
+left join audience_members m
+       on m.audience_id = a.id and m.address_hash = coalesce(x.member_hash, t.address_hash)
+where a.gone_at is null
+  and (m.status in ('subscribed', 'pending')
+       or (m.status = 'absent' and m.intent_at is not null)
+       or (:everywhere and exists (
+             select from mailchimp_connections c
+             where c.account_id = a.account_id and c.soft_deleted_at is null)))
+on conflict (audience_id, address_hash, kind) where status = 'open'
+do update set next_attempt_at = now(), answered_at = null, attempts = 0, created_at = now()
+returning audience_id
+"""
+
+
+async def order_withdrawals_from(
+    session: AsyncSession, select_sql: str, params: Mapping[str, Any], *, everywhere: bool
+) -> set[UUID]:
+    """Orders the withdrawal of every row of ``select_sql`` (``address_hash uuid, email text``).
+
+    Answers the audiences that now have open orders: ring ``mailchimp-order`` for each after the commit.
+    """
+    rows = await session.execute(
+        text(_PLACE.format(targets=select_sql)), {**params, "everywhere": everywhere}
+    )
+    return {row.audience_id for row in rows}
+
+
+async def order_withdrawals(
+    session: AsyncSession, targets: Sequence[tuple[UUID, str]], *, everywhere: bool
+) -> set[UUID]:
+    """Orders the withdrawal of each ``(address_hash, email)``; answers the audiences concerned."""
+    if not targets:
+        return set()
+    return await order_withdrawals_from(
+        session,
+        "select * from unnest(cast(:hashes as uuid[]), cast(:emails as text[]))"
+        " as given(address_hash, email)",
+        {"hashes": [h for h, _ in targets], "emails": [e for _, e in targets]},
+        everywhere=everywhere,
+    )
