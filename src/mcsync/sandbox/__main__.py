@@ -1,0 +1,31 @@
+"""`python -m mcsync.sandbox --host 127.0.0.1 --port 0`."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import signal
+import sys
+
+from .config import SandboxConfig, patched
+from .server import run
+
+
+def main() -> None:
+    """Parse the arguments and serve; SIGINT and SIGTERM stop it."""
+    parser = argparse.ArgumentParser(prog="python -m mcsync.sandbox", description=__doc__)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=0, help="0 takes a free port")
+    parser.add_argument(
+        "--config", type=json.loads, default={}, help="settings as a JSON object, camelCase"
+    )
+    arguments = parser.parse_args()
+    # The server passes the signal on when it has stopped; being asked to stop is no failure.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    with contextlib.suppress(KeyboardInterrupt):
+        run(arguments.host, arguments.port, patched(SandboxConfig(), arguments.config))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,151 @@
+"""What can be set in the sandbox: every unverified choice of MC is a switch here (MC 20, last line)."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+DEFAULT_KEY = "5a9d0b0c1e2f3a4b5c6d7e8f90a1b2c3-us1"
+
+
+@dataclass(slots=True)
+class Latency:
+    """How long a call takes."""
+
+    base_ms: float = 0.0
+    per_member_ms: float = 0.0
+    """For each member that a write call carries; single writes carry one."""
+    per_read_member_ms: float = 0.0
+    """For each row that a read call asks for (`count`)."""
+    apply_at: float = 1.0
+    """When within the latency the work takes effect: 0 at once, 1 at the end."""
+
+
+@dataclass(slots=True)
+class Faults:
+    """Random faults. `kinds` maps a kind to its weight; see `faults.py` for the kinds."""
+
+    rate: float = 0.0
+    kinds: dict[str, float] = field(default_factory=dict)
+    seed: int = 0
+    methods: list[str] = field(default_factory=list)
+    """Only calls of these methods are hit; empty means all."""
+    path: str = ""
+    """Only calls whose path (after /3.0) matches this regular expression are hit; empty means all."""
+    slow_seconds: float = 1.0
+    """Delay of the kind `slow` where it names none (`slow:2.5` names one)."""
+
+
+@dataclass(slots=True)
+class SandboxConfig:
+    """Behaviour of the sandbox; fields marked [U] are open questions in MC, set to the likelier answer."""
+
+    api_key: str = DEFAULT_KEY
+    account_name: str = "Sandbox Ltd"
+    lists: list[str] = field(default_factory=lambda: ["All staff", "Suppliers"])
+    connections: int = 10
+    """Calls in flight per account; one more is answered 429 at once (MC 15)."""
+    too_many_empty: bool = False
+    """The 429 of the connection limit has no body (MC 14)."""
+    latency: Latency = field(default_factory=Latency)
+    faults: Faults = field(default_factory=Faults)
+    history: bool = True
+    """Keep the log of member changes; turn off for benches with a million rows."""
+    shuffle: bool = True
+    """[U] Bulk answers come in another order than the request (MC 3.3)."""
+    require_status: bool = False
+    """Accounts before 2026: batch rows without `status` refuse the whole call, `status_if_new` is ignored."""
+    silent_keep_unsubscribed: bool = False
+    """Bulk `subscribed` for a person who left: silently kept instead of an error entry (MC 18.1)."""
+    unchanged_in_updated_members: bool = True
+    """[U] An unchanged member is listed in updated_members (MC 3.3)."""
+    schema_errors_per_row: bool = False
+    """Schema failures of one batch row become an error entry (as in 2019) instead of a 400 for the call."""
+    nullable_rows: bool = True
+    """`null` in batch rows counts as absent (2026 spec); in single writes it is always refused (MC 2)."""
+    empty_batch_is_error: bool = False
+    """[U] `members: []` is a 400."""
+    duplicates_ignore_case: bool = True
+    """[U] Case variants of an address within one batch are duplicates."""
+    archived_in_default_listing: bool = False
+    """[U] GET members without `status` holds archived members (MC 4.6)."""
+    subscribed_turns_pending: bool = True
+    """[U] `pending` for a subscribed member makes it pending (MC 4.4)."""
+    archive_keeps_compliance: bool = False
+    """[U] Archiving does not wash off a person's unsubscribe or a bounce."""
+    resubscribe_sets_source: bool = True
+    """[U] A status write that subscribes a member again sets its `source` to the API."""
+    email_change_needs_subscribed: bool = True
+    """[U] Only subscribed members may change their address (MC 4.3)."""
+    tags_on_update: bool = False
+    """`tags` of PUT and PATCH act on existing members too (2026 spec; ignored before, MC 18.3)."""
+    tags_move_last_changed: bool = False
+    """[U] A change of tags alone moves last_changed (MC 4.2)."""
+    malformed_tags_accepted: bool = True
+    """POST tags answers 204 for a malformed body and does nothing (MC 4.7)."""
+    partial_address_dropped: bool = False
+    """An incomplete address is silently not stored instead of refused (MC 18.4)."""
+    hash_only_paths: bool = True
+    """delete-permanent and POST tags take nothing but the MD5 in their path (MC 4.1)."""
+    ascii_lowering: bool = False
+    """[U] The hash lowers A-Z only (MC 4.1)."""
+    segment_unknown_in_errors: bool = False
+    """Unknown addresses of POST segments/{id} are listed in errors[] instead of ignored (MC 7)."""
+    segment_takes_archived: bool = True
+    """[U] POST segments/{id} acts on archived members."""
+    segment_lists_pending: bool = False
+    """[U] Segment members and counts hold pending members."""
+    fields_ignored: bool = False
+    """The `fields` parameter is ignored (MC 18.25)."""
+    fake_address_rule: bool = False
+    """Addresses at example.com, .net and .org are refused as fake (MC 18.6)."""
+    fake_pattern: str = ""
+    """Lower-case addresses matching this regular expression are refused as fake."""
+    throttle_pattern: str = ""
+    """Lower-case addresses matching this regular expression are refused as throttled (MC 18.7)."""
+    batch_step_ms: float = 30.0
+    """Time an asynchronous batch spends in each state before `finished` (MC 10)."""
+
+
+T = TypeVar("T", SandboxConfig, Latency, Faults)
+
+
+def _snake(name: str) -> str:
+    return re.sub(r"(?<!^)([A-Z])", r"_\1", name).lower()
+
+
+def _coerce(name: str, current: object, value: object) -> object:
+    """`value` if it has the kind of `current`; numbers may come as whole or with a fraction."""
+    wanted = type(current)
+    if wanted is float and type(value) is int:
+        return float(value)
+    if type(value) is not wanted:
+        raise ValueError(f"{name}: expected {wanted.__name__}, got {type(value).__name__}")
+    if isinstance(value, str) and name.endswith(("pattern", "path")):
+        try:
+            re.compile(value)
+        except re.error as error:
+            raise ValueError(f"{name}: {error}") from error
+    return value
+
+
+def patched(config: T, changes: dict[str, Any]) -> T:
+    """A copy of `config` with the fields of a camelCase (or snake_case) JSON object replaced; ValueError if unknown."""
+    values: dict[str, Any] = {}
+    for key, value in changes.items():
+        name = _snake(key)
+        if name not in {each.name for each in dataclasses.fields(config)}:
+            raise ValueError(f"unknown setting: {key}")
+        current = getattr(config, name)
+        if (
+            isinstance(current, Latency)
+            and isinstance(value, dict)
+            or isinstance(current, Faults)
+            and isinstance(value, dict)
+        ):
+            values[name] = patched(current, value)
+        else:
+            values[name] = _coerce(name, current, value)
+    return dataclasses.replace(config, **values)

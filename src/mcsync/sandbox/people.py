@@ -1,0 +1,228 @@
+"""What people do: subscribers by themselves, and the owner's staff in Mailchimp's pages (MC 4.4, 4.5, 8)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from .merge import merged
+from .model import digest
+from .states import (
+    ABUSE_REASON,
+    ADMIN_REASON,
+    ARCHIVED,
+    CLEANED,
+    PENDING,
+    PERSON_REASON,
+    STATUSES,
+    SUBSCRIBED,
+    TRANSACTIONAL,
+    UNSUBSCRIBED,
+    By,
+)
+
+if TYPE_CHECKING:
+    from .audience import Audience
+    from .history import Actor
+    from .model import Member
+    from .world import World
+
+FORM_SOURCE = "Hosted Signup Form"
+ADMIN_SOURCE = "Admin Add"
+
+
+class NotPossible(Exception):
+    """The act makes no sense in the member's state."""
+
+
+class Act:
+    """One act of a person or an admin on one address of one audience."""
+
+    def __init__(self, world: World, audience: Audience, actor: Actor, email: str) -> None:
+        self.world = world
+        self.audience = audience
+        self.actor = actor
+        self.email = email.strip()
+        self.member = audience.find(self.email)
+        self.now = world.clock.second()
+
+    def require(self, *statuses: int) -> Member:
+        """The member, which must be in one of the statuses (any if none is named)."""
+        if self.member is None:
+            raise NotPossible(f"{self.email} is not in the list")
+        if statuses and self.member.status not in statuses:
+            raise NotPossible(f"{self.email} is {STATUSES[self.member.status]}")
+        return self.member
+
+    def log(self, before: str, after: str, kind: str, email: str | None = None) -> None:
+        self.world.record(self.audience, email or self.email, (before, after), kind, self.actor)
+
+    def move(self, member: Member, status: int, kind: str = "status") -> None:
+        """Another status for the member, logged."""
+        before = member.status
+        self.audience.touch(member, self.now, status)
+        if status != before:
+            self.log(STATUSES[before], STATUSES[status], kind)
+
+    def fill(self, member: Member, values: dict[str, Any]) -> bool:
+        """Set merge values as a form does; MergeInvalid if a value is refused. True if one changed."""
+        config = self.world.config
+        new = merged(self.audience, member.merge, values, config=config, skip_required=True)
+        changed = new != member.merge
+        member.merge = new
+        return changed
+
+    # The person's own acts
+
+    def subscribe_form(self, values: dict[str, Any]) -> None:
+        """A form takes everybody: new, unsubscribed, cleaned, archived, even permanently deleted (MC 4.5)."""
+        self._join(values, PENDING if self.audience.double_optin else SUBSCRIBED, FORM_SOURCE)
+
+    def confirm(self) -> None:
+        """The link in the confirmation mail."""
+        member = self.require(PENDING)
+        member.timestamp_opt = self.now
+        self._clear(member)
+        self.move(member, SUBSCRIBED)
+
+    def unsubscribe(self, reason: str) -> None:
+        """The link in a campaign: from now on only the person can come back."""
+        self._leave(
+            self.require(SUBSCRIBED, PENDING, TRANSACTIONAL, UNSUBSCRIBED), By.PERSON, reason
+        )
+
+    def bounce(self) -> None:
+        self.move(self.require(SUBSCRIBED, PENDING, UNSUBSCRIBED), CLEANED)
+
+    def change_email(self, new: str) -> None:
+        """The address of the person's own record; contact_id stays."""
+        member = self.require()
+        if not new.strip() or self.audience.find(new.strip()) not in (None, member):
+            raise NotPossible("the new address is missing or in the list already")
+        status = STATUSES[member.status]
+        self.audience.rename(member, new.strip(), self.now)
+        self.log(status, "absent", "email")
+        self.log("absent", status, "email", new.strip())
+
+    def update_profile(self, values: dict[str, Any]) -> None:
+        member = self.require()
+        if self.fill(member, values):
+            self.audience.touch(member, self.now)
+            self.log(STATUSES[member.status], STATUSES[member.status], "profile")
+
+    # Acts of the staff
+
+    def admin_unsubscribe(self) -> None:
+        self._leave(self.require(SUBSCRIBED, PENDING), By.ADMIN, ADMIN_REASON)
+
+    def admin_subscribe(self, values: dict[str, Any]) -> None:
+        """Staff adding or re-subscribing somebody, on the claim that they have consent."""
+        if digest(self.audience.lower(self.email)) in self.audience.forgotten:
+            raise NotPossible("permanently deleted; only the person can come back")
+        self._join(values, SUBSCRIBED, ADMIN_SOURCE)
+
+    def archive(self) -> None:
+        """Unlike the API's DELETE, the pages archive a member in any status."""
+        member = self.require(SUBSCRIBED, UNSUBSCRIBED, CLEANED, PENDING, TRANSACTIONAL)
+        member.former = member.status
+        self.move(member, ARCHIVED, "archived")
+
+    def delete_permanent(self) -> None:
+        member = self.require()
+        before = STATUSES[member.status]
+        self.audience.drop(member)
+        self.audience.forgotten.add(digest(self.audience.lower(self.email)))
+        self.log(before, "deleted", "deleted")
+
+    def pending_lapse(self) -> None:
+        """A pending contact that never confirms is dropped without trace after about 60 days (MC 4.4)."""
+        member = self.require(PENDING)
+        self.audience.drop(member)
+        self.log("pending", "absent", "deleted")
+
+    # Common to both
+
+    def _join(self, values: dict[str, Any], status: int, source: str) -> None:
+        audience = self.audience
+        audience.forgotten.discard(digest(audience.lower(self.email)))
+        member = self.member
+        before = "absent" if member is None else STATUSES[member.status]
+        current = () if member is None else member.merge
+        filled = merged(audience, current, values, config=self.world.config, skip_required=True)
+        if member is None:
+            member = audience.insert(self.email, status, self.now)
+        elif member.status == SUBSCRIBED:
+            status = SUBSCRIBED
+        member.merge = filled
+        self._clear(member)
+        if before != STATUSES[SUBSCRIBED]:
+            member.source = source
+            member.timestamp_signup = self.now
+            if status == SUBSCRIBED:
+                member.timestamp_opt = self.now
+            else:
+                member.own_extras().mails += 1
+        audience.touch(member, self.now, status)
+        self.log(before, STATUSES[status], "created" if before == "absent" else "status")
+
+    def _leave(self, member: Member, by: By, reason: str) -> None:
+        member.unsubscribed_by = by
+        member.reason = reason
+        self.move(member, UNSUBSCRIBED)
+
+    def _clear(self, member: Member) -> None:
+        member.unsubscribed_by = By.NOBODY
+        member.reason = ""
+
+
+def person(act: Act, name: str, body: dict[str, Any]) -> None:
+    """One of the person's acts by its name; KeyError if there is none."""
+    values: dict[str, Any] = body.get("mergeFields") or {}
+    acts: dict[str, Callable[[], None]] = {
+        "subscribe_form": lambda: act.subscribe_form(values),
+        "resubscribe_form": lambda: act.subscribe_form(values),
+        "confirm": act.confirm,
+        "unsubscribe": lambda: act.unsubscribe(str(body.get("reason") or PERSON_REASON)),
+        "abuse": lambda: act.unsubscribe(ABUSE_REASON),
+        "bounce": act.bounce,
+        "change_email": lambda: act.change_email(str(body.get("newEmail") or "")),
+        "update_profile": lambda: act.update_profile(values),
+    }
+    acts[name]()
+
+
+def admin(act: Act, name: str, body: dict[str, Any]) -> None:
+    """One of the staff's acts by its name; KeyError if there is none."""
+    values: dict[str, Any] = body.get("mergeFields") or {}
+    acts: dict[str, Callable[[], None]] = {
+        "unsubscribe": act.admin_unsubscribe,
+        "subscribe": lambda: act.admin_subscribe(values),
+        "archive": act.archive,
+        "delete_permanent": act.delete_permanent,
+        "pending_lapse": act.pending_lapse,
+        "edit": lambda: _edit(act, values, str(body.get("newEmail") or "")),
+        "tag": lambda: _tag(act, str(body["tag"]), on=True),
+        "untag": lambda: _tag(act, str(body["tag"]), on=False),
+    }
+    acts[name]()
+
+
+def _edit(act: Act, values: dict[str, Any], new_email: str) -> None:
+    act.update_profile(values)
+    if new_email:
+        act.change_email(new_email)
+
+
+def _tag(act: Act, name: str, *, on: bool) -> None:
+    """Tags put on or off in Mailchimp's pages; last_changed stays (MC 4.2)."""
+    member = act.require()
+    tag = act.world.add_tag(act.audience, name) if on else act.audience.tag_named(name)
+    if tag is None or (tag in member.tags) == on:
+        return
+    if on:
+        member.tags = (*member.tags, tag)
+        tag.put(member, act.now)
+    else:
+        member.tags = tuple(each for each in member.tags if each is not tag)
+        tag.take(member)
+    act.log(STATUSES[member.status], STATUSES[member.status], "tags")
