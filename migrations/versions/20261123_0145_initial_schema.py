@@ -26,6 +26,7 @@ ORG_TABLES = (
     "audience_orders",
     "audience_refusals",
     "contact_addresses",
+    "contact_import_rejections",
     "contacts",
     "email_preferences",
     "preference_events",
@@ -735,7 +736,6 @@ def upgrade() -> None:
             nullable=False,
         ),
         sa.Column("counts", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
-        sa.Column("rejections", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
         sa.ForeignKeyConstraint(
             ["org_id"],
             ["organisations.id"],
@@ -743,6 +743,17 @@ def upgrade() -> None:
             ondelete="CASCADE",
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_contact_imports")),
+    )
+    op.create_table(
+        "contact_import_rejections",
+        sa.Column("org_id", sa.Uuid(), nullable=False),
+        sa.Column("import_id", sa.Uuid(), nullable=False),
+        sa.Column("line", sa.BigInteger(), nullable=False),
+        sa.Column("field", sa.Text(), nullable=False),
+        sa.Column("code", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint(
+            "import_id", "line", "field", name=op.f("pk_contact_import_rejections")
+        ),
     )
     op.create_table(
         "idempotency_keys",
@@ -1121,6 +1132,7 @@ def downgrade() -> None:
     )
     op.drop_table("mailchimp_connections")
     op.drop_table("idempotency_keys")
+    op.drop_table("contact_import_rejections")
     op.drop_table("contact_imports")
     op.drop_table("audit_heads")
     op.drop_table("audit_entries")

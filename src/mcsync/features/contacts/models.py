@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Index, func, text
+from sqlalchemy import BigInteger, Index, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from mcsync.core.db.base import (
@@ -65,11 +65,25 @@ class FormerAddress(OrgScopedRow, Base):
 
 
 class ImportReport(Identified, OrgScoped, Base):
-    """What became of one import; every rejected row, with line number, field and reason."""
+    """What became of one import; its rejected rows are :class:`ImportRejection`."""
 
     __tablename__ = "contact_imports"
 
     kind: Mapped[str]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     counts: Mapped[dict[str, Any]]
-    rejections: Mapped[list[Any]]
+
+
+class ImportRejection(OrgScopedRow, Base):
+    """One thing wrong with one row of an import: where and what, never the value.
+
+    ``line`` is 1-based, of the record's first line in the file. ``field`` is empty where the row as a
+    whole is wrong.
+    """
+
+    __tablename__ = "contact_import_rejections"
+
+    import_id: Mapped[UUID] = mapped_column(primary_key=True)
+    line: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    field: Mapped[str] = mapped_column(primary_key=True)
+    code: Mapped[str]
