@@ -282,7 +282,8 @@ class SandboxControl:
 
     async def fault(self, kind: str, *, method: str = "", path: str = "", times: int = 1) -> None:
         """The next `times` calls that match answer `kind`; an empty method or path matches all."""
-        await self._post("/faults", kind=kind, method=method, path=path, times=times)
+        body = {"kind": kind, "method": method, "path": path, "times": times}
+        _checked(await self._client.post("/faults", json=body))
 
     async def advance_clock(self, seconds: float) -> float:
         """Shift the sandbox's time forward; answers what time it is there now."""

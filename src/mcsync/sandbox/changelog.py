@@ -135,11 +135,10 @@ class ChangeLog:
         found: list[Member] = []
         blocks = self._blocks(window)
         for block in reversed(blocks) if descending else blocks:
-            if offset and window.whole(block):
-                matching = block.matching(window.statuses)
-                if matching <= offset:
-                    offset -= matching
-                    continue
+            matching = block.matching(window.statuses)
+            if not matching or (matching <= offset and window.whole(block)):
+                offset -= matching
+                continue
             rows = _matching(block, window)
             if descending:
                 rows.reverse()

@@ -131,6 +131,15 @@ def _coerce(name: str, current: object, value: object) -> object:
     return value
 
 
+def _nested(current: object, value: object) -> Latency | Faults | None:
+    """A group of settings with some replaced; None if the setting is no group."""
+    if not isinstance(value, dict):
+        return None
+    if isinstance(current, Latency):
+        return patched(current, value)
+    return patched(current, value) if isinstance(current, Faults) else None
+
+
 def patched(config: T, changes: dict[str, Any]) -> T:
     """A copy of `config` with the fields of a camelCase (or snake_case) JSON object replaced; ValueError if unknown."""
     values: dict[str, Any] = {}
@@ -139,13 +148,6 @@ def patched(config: T, changes: dict[str, Any]) -> T:
         if name not in {each.name for each in dataclasses.fields(config)}:
             raise ValueError(f"unknown setting: {key}")
         current = getattr(config, name)
-        if (
-            isinstance(current, Latency)
-            and isinstance(value, dict)
-            or isinstance(current, Faults)
-            and isinstance(value, dict)
-        ):
-            values[name] = patched(current, value)
-        else:
-            values[name] = _coerce(name, current, value)
+        group = _nested(current, value)
+        values[name] = _coerce(name, current, value) if group is None else group
     return dataclasses.replace(config, **values)

@@ -55,7 +55,7 @@ class Request:
         return self.world.config
 
     def actor(self, via: str) -> Actor:
-        return Actor("api", via, self.request_id)
+        return Actor("api", via, self.world.clock.now(), self.request_id)
 
     def audience(self) -> Audience:
         """The list named by the first part of the path; 404 if this account has none of that id."""

@@ -26,10 +26,11 @@ class Change(NamedTuple):
 
 @dataclass(slots=True)
 class Actor:
-    """Who changes a member, by what, within which request."""
+    """Who changes members, by what, when, within which request."""
 
     origin: str
     via: str
+    at: float
     request_id: str = ""
 
 

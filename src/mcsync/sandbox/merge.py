@@ -152,6 +152,8 @@ _RULES: dict[str, Callable[[Value, MergeField], Value]] = {
 def _normalised(value: Value, field: MergeField, config: SandboxConfig) -> Value:
     if value == "":
         return ""
+    if type(value) is str and field.type == "text":
+        return _text(value, field)
     if isinstance(value, bool) or not isinstance(value, str | int | float | dict):
         raise SchemaMismatch(f"merge_fields.{field.tag}")
     if isinstance(value, dict) and field.type != "address":
@@ -164,36 +166,47 @@ def _normalised(value: Value, field: MergeField, config: SandboxConfig) -> Value
         raise
 
 
-def merged(
-    audience: Audience,
-    current: tuple[Value, ...],
-    given: dict[str, Any] | None,
-    *,
-    config: SandboxConfig,
-    skip_required: bool = False,
-) -> tuple[Value, ...]:
-    """The values after a write: only named tags change, unknown ones are ignored (MC 4.3).
+class MergeRules:
+    """The merge fields of an audience as one request finds them."""
 
-    Raises MergeInvalid or SchemaMismatch. `skip_required` is skip_merge_validation, which skips only the check for
-    required fields, never the check of formats (MC 5).
-    """
-    width = audience.columns
-    values = list(current)
-    if len(values) < width:
-        values += [""] * (width - len(values))
-    errors: list[tuple[str, str]] = []
-    given = given or {}
-    for field in audience.fields:
-        if field.tag in given:
-            try:
-                values[field.column] = _normalised(given[field.tag], field, config)
-            except _Bad as bad:
-                errors.append((field.tag, str(bad)))
+    __slots__ = ("_by_tag", "_config", "_required", "_width")
+
+    def __init__(
+        self, audience: Audience, config: SandboxConfig, *, skip_required: bool = False
+    ) -> None:
+        """`skip_required` is skip_merge_validation: no check for required fields, formats are checked all the same."""
+        self._by_tag = {field.tag: field for field in audience.fields}
+        self._config = config
+        self._required = [
+            field for field in audience.fields if field.required and not skip_required
+        ]
+        self._width = audience.columns
+
+    def merged(self, current: tuple[Value, ...], given: dict[str, Any] | None) -> tuple[Value, ...]:
+        """The values after a write: only named tags change, unknown ones are ignored (MC 4.3).
+
+        Raises MergeInvalid or SchemaMismatch.
+        """
+        if not given and not self._required:
+            return current
+        values = [*current, *[""] * (self._width - len(current))]
+        errors: list[tuple[str, str]] = []
+        for tag, value in (given or {}).items():
+            field = self._by_tag.get(tag)
+            if field is None:
                 continue
+            try:
+                values[field.column] = _normalised(value, field, self._config)
+            except _Bad as bad:
+                errors.append((tag, str(bad)))
             except Drop:
-                pass
-        if field.required and not skip_required and values[field.column] == "":
-            errors.append((field.tag, "Please enter a value"))
-    if errors:
-        raise MergeInvalid(errors)
-    return tuple(values)
+                continue
+        wrong = {tag for tag, _ in errors}
+        errors += [
+            (field.tag, "Please enter a value")
+            for field in self._required
+            if values[field.column] == "" and field.tag not in wrong
+        ]
+        if errors:
+            raise MergeInvalid(errors)
+        return tuple(values)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from .merge import merged
+from .merge import MergeRules
 from .model import digest
 from .states import (
     ABUSE_REASON,
@@ -67,7 +67,7 @@ class Act:
     def fill(self, member: Member, values: dict[str, Any]) -> bool:
         """Set merge values as a form does; MergeInvalid if a value is refused. True if one changed."""
         config = self.world.config
-        new = merged(self.audience, member.merge, values, config=config, skip_required=True)
+        new = MergeRules(self.audience, config, skip_required=True).merged(member.merge, values)
         changed = new != member.merge
         member.merge = new
         return changed
@@ -148,7 +148,8 @@ class Act:
         member = self.member
         before = "absent" if member is None else STATUSES[member.status]
         current = () if member is None else member.merge
-        filled = merged(audience, current, values, config=self.world.config, skip_required=True)
+        rules = MergeRules(audience, self.world.config, skip_required=True)
+        filled = rules.merged(current, values)
         if member is None:
             member = audience.insert(self.email, status, self.now)
         elif member.status == SUBSCRIBED:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import orjson
+
 from .clock import iso
-from .model import MergeField, Segment, digest, unique_email_id
+from .model import NO_EXTRAS, Extras, MergeField, Segment, digest, unique_email_id
 from .states import (
     ARCHIVED,
     CLEANED,
@@ -42,10 +44,14 @@ def links(*entries: tuple[str, str, str]) -> list[Json]:
     ]
 
 
+# Rendered ahead: two links a member are half of the cost of a page otherwise.
+_MEMBER_LINKS = orjson.dumps(links(("self", "%s", "GET"), ("delete", "%s", "DELETE"))).decode()
+
+
 class MemberView:
     """Renders members of one audience; made once per answer, so that what is common is looked up once."""
 
-    __slots__ = ("_audience", "_columns", "_links", "_reduced", "_tags", "_width")
+    __slots__ = ("_audience", "_columns", "_links", "_reduced", "_tag_lists", "_tags", "_width")
 
     def __init__(
         self, audience: Audience, *, reduced: bool = False, with_links: bool = True
@@ -56,6 +62,7 @@ class MemberView:
         self._tags = [field.tag for field in audience.fields]
         self._columns = [field.column for field in audience.fields]
         self._width = audience.columns
+        self._tag_lists: dict[tuple[Segment, ...], list[Json]] = {}
 
     def merge_fields(self, member: Member) -> Json:
         """Every tag of the list except EMAIL; unset ones "" (MC 4.2)."""
@@ -74,12 +81,12 @@ class MemberView:
         body: Json = {
             "id": ident,
             "email_address": member.email,
-            "unique_email_id": unique_email_id(lower),
+            "unique_email_id": unique_email_id(ident),
             "contact_id": audience.contact_id(member),
             "email_type": extras.email_type,
             "status": STATUSES[member.status],
             "merge_fields": merge,
-            "stats": {"avg_open_rate": 0, "avg_click_rate": 0},
+            "stats": _NO_STATS,
             "ip_signup": extras.ip_signup,
             "timestamp_signup": iso(member.timestamp_signup),
             "ip_opt": extras.ip_opt,
@@ -89,9 +96,9 @@ class MemberView:
             "language": extras.language,
             "vip": extras.vip,
             "email_client": "",
-            "location": _location(extras.latitude, extras.longitude),
+            "location": _NOWHERE if extras is NO_EXTRAS else _location(extras),
             "tags_count": len(member.tags),
-            "tags": [{"id": tag.id, "name": tag.name} for tag in member.tags[:_TAGS_SHOWN]],
+            "tags": self._tag_list(member.tags),
             "list_id": audience.id,
         }
         if extras.interests:
@@ -110,20 +117,35 @@ class MemberView:
                 body["unsubscribe_reason"] = member.reason
         if self._links:
             path = f"/lists/{audience.id}/members/{ident}"
-            body["_links"] = links(("self", path, "GET"), ("delete", path, "DELETE"))
+            body["_links"] = orjson.Fragment(_MEMBER_LINKS % (path, path))
         return body
 
+    def _tag_list(self, tags: tuple[Segment, ...]) -> list[Json]:
+        """At most 50 are shown (MC 4.2). Most members of a page carry the same tags."""
+        shown = self._tag_lists.get(tags)
+        if shown is None:
+            shown = [{"id": tag.id, "name": tag.name} for tag in tags[:_TAGS_SHOWN]]
+            self._tag_lists[tags] = shown
+        return shown
 
-def _location(latitude: float, longitude: float) -> Json:
+
+_NO_STATS = {"avg_open_rate": 0, "avg_click_rate": 0}
+
+
+def _location(extras: Extras) -> Json:
     return {
-        "latitude": latitude,
-        "longitude": longitude,
+        "latitude": extras.latitude,
+        "longitude": extras.longitude,
         "gmtoff": 0,
         "dstoff": 0,
         "country_code": "",
         "timezone": "",
         "region": "",
     }
+
+
+_NOWHERE = _location(NO_EXTRAS)
+"""Shared by all answers: nothing changes a body once it is built."""
 
 
 def render_list(audience: Audience, *, total_contacts: bool) -> Json:

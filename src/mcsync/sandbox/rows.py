@@ -83,11 +83,12 @@ def _tags(value: object) -> list[str]:
     """Names of tags; some clients send objects with a name, which single writes took for years."""
     if not isinstance(value, list):
         raise _Invalid(_mismatch("array", value))
-    names = [
-        _string(each.get("name") if isinstance(each, dict) else each).strip() for each in value
-    ]
-    if any(not name or len(name) > _TAG_LENGTH for name in names):
-        raise _Invalid(f"Tag names must have 1 to {_TAG_LENGTH} characters.")
+    names: list[str] = []
+    for each in value:
+        name = _string(each.get("name") if isinstance(each, dict) else each).strip()
+        if not 0 < len(name) <= _TAG_LENGTH:
+            raise _Invalid(f"Tag names must have 1 to {_TAG_LENGTH} characters.")
+        names.append(name)
     return names
 
 
@@ -149,17 +150,25 @@ def parse_row(raw: object, *, nullable: bool, prefix: str = "") -> Row:
     if not isinstance(raw, dict):
         raise SchemaErrors([(prefix.rstrip("."), _mismatch("object", raw))])
     row = Row()
+    try:
+        for key, value in raw.items():
+            if value is not None or not nullable:
+                _take(row, key, value)
+    except _Invalid:
+        raise SchemaErrors(_complaints(raw, nullable, prefix)) from None
+    return row
+
+
+def _complaints(raw: dict[str, Any], nullable: bool, prefix: str) -> list[tuple[str, str]]:
+    """What is wrong with each property of a row that has something wrong."""
     errors: list[tuple[str, str]] = []
     for key, value in raw.items():
-        if value is None and nullable:
-            continue
         try:
-            _take(row, key, value)
+            if value is not None or not nullable:
+                _take(Row(), key, value)
         except _Invalid as invalid:
             errors.append((prefix + key, str(invalid)))
-    if errors:
-        raise SchemaErrors(errors)
-    return row
+    return errors
 
 
 def _take(row: Row, key: str, value: object) -> None:

@@ -165,7 +165,7 @@ class World:
         history.changes.append(
             Change(
                 history.next_seq(),
-                self.clock.now(),
+                actor.at,
                 audience.account_id,
                 audience.id,
                 email.lower(),

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from . import problems
-from .merge import merged
+from .merge import MergeRules
 from .model import Member, digest
 from .states import (
     ADMIN_REASON,
@@ -45,7 +45,9 @@ class Writer:
         self.audience = audience
         self.config = world.config
         self.actor = actor
-        self.skip_required = skip_required
+        self.rules = MergeRules(audience, world.config, skip_required=skip_required)
+        self._tags: dict[str, Segment] = {}
+        """Tags by the names this request used, so that 500 rows look each name up once."""
         self.now = world.clock.second()
 
     # Checks
@@ -74,9 +76,7 @@ class Writer:
         """Add a member with a status; refusals as Problem, MergeInvalid or SchemaMismatch."""
         email = row.email or ""
         self.check_new(email)
-        values = merged(
-            self.audience, (), row.merge, config=self.config, skip_required=self.skip_required
-        )
+        values = self.rules.merged((), row.merge)
         member = self.audience.insert(email, status, self.now)
         member.source = API_SOURCE
         member.merge = values
@@ -90,15 +90,7 @@ class Writer:
     def update(self, member: Member, row: Row, *, status: int | None) -> bool:
         """Change a member; `status` is the one the request insists on. True if anything but tags changed."""
         target = self._target(member, status)
-        values = member.merge
-        if row.merge or not self.skip_required:
-            values = merged(
-                self.audience,
-                values,
-                row.merge,
-                config=self.config,
-                skip_required=self.skip_required,
-            )
+        values = self.rules.merged(member.merge, row.merge)
         before = member.status
         changed = _differs(values, member.merge)
         member.merge = values
@@ -215,11 +207,11 @@ class Writer:
         return True
 
     def _retag(self, member: Member, names: list[str], *, replace: bool) -> bool:
-        add_tag = self.world.add_tag
-        wanted = dict.fromkeys(add_tag(self.audience, name) for name in names)
-        kept = tuple(tag for tag in member.tags if not replace or tag in wanted)
-        added = tuple(tag for tag in wanted if tag not in member.tags)
-        if not added and len(kept) == len(member.tags):
+        wanted = dict.fromkeys([self._tag(name) for name in names])
+        current = member.tags
+        added = tuple([tag for tag in wanted if tag not in current])
+        kept = tuple([tag for tag in current if tag in wanted]) if replace else current
+        if not added and len(kept) == len(current):
             return False
         for tag in member.tags:
             if tag not in kept:
@@ -228,6 +220,12 @@ class Writer:
             tag.put(member, self.now)
         member.tags = kept + added
         return True
+
+    def _tag(self, name: str) -> Segment:
+        tag = self._tags.get(name)
+        if tag is None:
+            tag = self._tags[name] = self.world.add_tag(self.audience, name)
+        return tag
 
     def _tags_changed(self, member: Member) -> None:
         if self.config.tags_move_last_changed:
@@ -260,5 +258,4 @@ class Writer:
 
 def _differs(values: tuple[object, ...], current: tuple[object, ...]) -> bool:
     """Whether values changed; a field made after the member was written counts as empty there."""
-    padded = current + ("",) * (len(values) - len(current))
-    return values != padded
+    return values != current and values != current + ("",) * (len(values) - len(current))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from .. import problems
 from ..changelog import Window
-from ..model import unique_email_id
+from ..model import digest, unique_email_id
 from ..states import ALL, CODES, NOT_ARCHIVED, UNSUBSCRIBED
 
 if TYPE_CHECKING:
@@ -81,7 +81,9 @@ def _tests(audience: Audience, request: Request) -> list[Test]:
     if request.flag("vip_only"):
         tests.append(lambda member: member.extras.vip)
     if ident := query.get("unique_email_id"):
-        tests.append(lambda member: unique_email_id(audience.lower(member.email)) == ident)
+        tests.append(
+            lambda member: unique_email_id(digest(audience.lower(member.email)).hex()) == ident
+        )
     if since := request.time("since_timestamp_opt"):
         tests.append(lambda member: member.timestamp_opt > since)
     if before := request.time("before_timestamp_opt"):

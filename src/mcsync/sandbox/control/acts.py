@@ -26,13 +26,19 @@ _FORM_ACTS = {"subscribe_form", "resubscribe_form", "confirm"}
 def person(call: ControlCall) -> Answer:
     """What the subscriber does: see `people.person` for the acts."""
     name = str(call.body["act"])
-    return _act(call, people.person, name, Actor("form" if name in _FORM_ACTS else "person", name))
+    return _act(
+        call, people.person, name, _actor(call, "form" if name in _FORM_ACTS else "person", name)
+    )
 
 
 def admin(call: ControlCall) -> Answer:
     """What the owner's staff does in Mailchimp's pages: see `people.admin` for the acts."""
     name = str(call.body["act"])
-    return _act(call, people.admin, name, Actor("admin", name))
+    return _act(call, people.admin, name, _actor(call, "admin", name))
+
+
+def _actor(call: ControlCall, origin: str, via: str) -> Actor:
+    return Actor(origin, via, call.world.clock.now())
 
 
 def _act(
@@ -56,7 +62,7 @@ def seed(call: ControlCall) -> Answer:
     prefix, domain = str(body.get("prefix", "member")), str(body.get("domain", "sandbox.test"))
     tag = world.add_tag(audience, str(body["tag"])) if body.get("tag") else None
     now = world.clock.second()
-    actor = Actor("import", "seed")
+    actor = _actor(call, "import", "seed")
     made = 0
     for number in range(int(body["count"])):
         email = f"{prefix}{number}@{domain}"
