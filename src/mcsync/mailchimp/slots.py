@@ -32,7 +32,8 @@ THROTTLE_SECONDS: Final = 60.0
 """How long a 429 keeps the account's slots halved."""
 
 _RENEW_SECONDS: Final = 3.0
-_POLL_SECONDS: Final = 0.2
+POLL_SECONDS: Final = 0.2
+"""The longest pause before the store is asked again for a slot that another process frees."""
 
 
 class Lane(StrEnum):
@@ -163,6 +164,7 @@ class SlotLimiter:
         bulk: int = BULK_SLOTS,
         live: int = LIVE_SLOTS,
         process_cap: int | None = None,
+        poll_seconds: float = POLL_SECONDS,
         rand: Callable[[], float] = random.random,
     ) -> None:
         if bulk < 1 or live < 1 or bulk + live > MAX_SLOTS:
@@ -171,6 +173,7 @@ class SlotLimiter:
         self._store = store
         self._caps = {Lane.BULK: bulk, Lane.LIVE: live}
         self._process_cap = process_cap
+        self._poll_seconds = poll_seconds
         self._rand = rand
         self._queues: dict[tuple[str, Lane], _Queue] = {}
         self._releases: set[asyncio.Task[None]] = set()
@@ -227,7 +230,7 @@ class SlotLimiter:
                 answer = await self._ask(queue, slot)
                 if isinstance(answer, Grant):
                     return answer.ttl
-                pause = min(answer.seconds, _POLL_SECONDS) * (0.5 + self._rand() / 2)
+                pause = min(answer.seconds, self._poll_seconds) * (0.5 + self._rand() / 2)
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(max(pause, 0.005)):
                         await queue.released.wait()
