@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from hashlib import md5
 from typing import Any
 
 from .changelog import ChangeLog
-from .model import Member, MergeField, Segment, digest, lowered
+from .model import Member, MergeField, Segment, ascii_lower, digest
 from .states import STATUSES, SUBSCRIBED, UNSUBSCRIBED
 
 _SPREAD = 0x9E3779B97F4A7C15F39CC0605CEDC835
@@ -40,7 +41,8 @@ class Audience:
         self.name = name
         self.web_id = web_id
         self.created = created
-        self.ascii_lowering = ascii_lowering
+        self.lower: Callable[[str], str] = ascii_lower if ascii_lowering else str.lower
+        """The form of an address that identifies a member (MC 4.1)."""
         self.settings: dict[str, Any] = {}
         """What POST /lists and PATCH /lists/{id} gave besides the name."""
         self.double_optin = False
@@ -61,9 +63,6 @@ class Audience:
             self.add_field(tag, title, kind)
 
     # Identity (MC 4.1)
-
-    def lower(self, email: str) -> str:
-        return lowered(email, ascii_only=self.ascii_lowering)
 
     def find(self, email: str) -> Member | None:
         return self.members.get(digest(self.lower(email)))

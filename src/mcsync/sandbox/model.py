@@ -18,9 +18,9 @@ Value = Any
 _ASCII_LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
 
 
-def lowered(email: str, *, ascii_only: bool = False) -> str:
-    """The form of an address that identifies a member (MC 4.1)."""
-    return email.translate(_ASCII_LOWER) if ascii_only else email.lower()
+def ascii_lower(email: str) -> str:
+    """Lowers A-Z only: one of the two readings of MC 4.1."""
+    return email.translate(_ASCII_LOWER)
 
 
 @lru_cache(maxsize=4096)

@@ -22,13 +22,13 @@ class Sandbox:
         self.faults = FaultPlan(self.world.config.faults)
 
     def configure(self, changes: dict[str, Any]) -> None:
-        """Change settings while running; ValueError if one is unknown or of the wrong kind."""
+        """Change settings while running; ValueError if one is unknown or of the wrong kind.
+
+        `ascii_lowering` acts on lists made later: members are filed under their hash.
+        """
         config = patched(self.world.config, changes)
         if "faults" in changes:
             targeted = self.faults.targeted
             self.faults = FaultPlan(config.faults)
             self.faults.targeted = targeted
         self.world.config = config
-        for audience in self.world.audiences.values():
-            if not audience.members:
-                audience.ascii_lowering = config.ascii_lowering
