@@ -1,0 +1,191 @@
+"""What an operator can set: environment variables ``MCSYNC_*``, nothing else (no ``.env`` by itself).
+
+Secrets are ``SecretStr``: they print as stars. :meth:`Settings.require_service` says at once all that
+an API or a worker still misses, so that neither starts half-configured.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from itertools import pairwise
+from typing import Literal, Self
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+MASTER_KEY_BYTES = 32
+_FEW_DISTINCT = 12
+"""32 random bytes have about 30 distinct values; fewer than this is a pattern somebody typed."""
+_SLOTS_TOGETHER = 10
+
+
+class SettingsError(Exception):
+    """The settings do not suffice. ``problems`` lists every single one; none repeats a value."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("mcsync is not configured:\n" + "\n".join(f"  - {p}" for p in problems))
+        self.problems = problems
+
+
+class Settings(BaseSettings):
+    """Every setting of mcsync; the variable is the field's name in capitals after ``MCSYNC_``."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="MCSYNC_",
+        env_file=None,
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
+        use_attribute_docstrings=True,
+        env_ignore_empty=True,
+    )
+
+    # The store and the wake-up line
+    database_url: SecretStr | None = None
+    """PostgreSQL >= 15, as the service's own role (member of `mcsync_app`, neither owner nor superuser)."""
+    migration_database_url: SecretStr | None = None
+    """The same database as its owner, for `mcsync migrate`; default: `DATABASE_URL`."""
+    redis_url: SecretStr | None = None
+    """Redis or Valkey >= 7. It holds nothing that PostgreSQL cannot rebuild."""
+    database_pool_size: int = Field(10, ge=1, le=200)
+    """Connections kept open by each process; as many again are opened under load."""
+
+    # Secrets
+    master_keys: dict[str, SecretStr] = Field(default_factory=dict)
+    """JSON object: key id -> base64 of 32 random bytes. Old ids stay until `mcsync keys rotate` is done."""
+    master_key_active: str | None = None
+    """The id of the key that seals new secrets; default: the only one, when there is only one."""
+
+    # Mailchimp
+    mailchimp_url: str = "https://{dc}.api.mailchimp.com/3.0"
+    """Base URL; `{dc}` becomes the data centre named by the API key. An emulator may stand here."""
+    slots_per_account: int = Field(8, ge=1, le=9)
+    """Simultaneous bulk calls to one account, over all processes. Mailchimp allows 10 in all."""
+    live_slots: int = Field(2, ge=1, le=9)
+    """Slots kept free of bulk work, so that an opt-out never queues behind a push."""
+
+    # The API
+    public_url: str | None = None
+    """Where the API is reached from outside, e.g. `https://mcsync.example.com`."""
+    max_body_bytes: int = Field(2 * 1024 * 1024, ge=1024)
+    """Largest JSON body: 1,000 contacts with generous attributes. Streamed imports have no limit."""
+    idempotency_hours: int = Field(24, ge=1, le=24 * 30)
+    """How long the answer to an `Idempotency-Key` is remembered."""
+    token_cache_seconds: float = Field(5.0, ge=0, le=60)
+    """How long a verified token is believed without asking again; a revoked one lives on so long."""
+
+    # Runs
+    run_lease_seconds: int = Field(15, ge=3, le=600)
+    """A worker that says nothing for so long has died; another one takes its run over."""
+    guard_removals_min: int = Field(25, ge=0)
+    """Up to so many removals (archive, unsubscribe) a run never needs approval."""
+    guard_removals_share: float = Field(0.10, ge=0, le=1)
+    """Beyond the minimum, removals of more than this share of the audience wait for approval."""
+    guard_additions_min: int = Field(500, ge=0)
+    """Up to so many additions a run never needs approval."""
+    guard_additions_share: float = Field(0.50, ge=0)
+    """Beyond the minimum, additions of more than this share of the audience wait for approval."""
+    pull_overlap_seconds: int = Field(60, ge=0)
+    """How far a pull reaches back before the last one, since Mailchimp's clock is not ours."""
+    full_pull_days: int = Field(7, ge=1)
+    """How often the mirror is read anew from end to end."""
+    order_barrier_seconds: int = Field(120, ge=1)
+    """How long an order waits for a call under way whose answer is unknown."""
+
+    # Logs
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    """The least important events that are written."""
+    log_format: Literal["json", "console"] = "json"
+    """`json` for machines, `console` for eyes."""
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _capital(cls, value: object) -> object:
+        return value.upper() if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _slots_fit(self) -> Self:
+        if self.slots_per_account + self.live_slots > _SLOTS_TOGETHER:
+            message = "SLOTS_PER_ACCOUNT and LIVE_SLOTS together must not exceed 10"
+            raise ValueError(message)
+        return self
+
+    @property
+    def migration_url(self) -> str:
+        """The URL to migrate with. Raises :class:`SettingsError` when there is none."""
+        url = self.migration_database_url or self.database_url
+        if url is None:
+            raise SettingsError(
+                ["MCSYNC_MIGRATION_DATABASE_URL (or MCSYNC_DATABASE_URL) is missing."]
+            )
+        return url.get_secret_value()
+
+    @property
+    def active_key_id(self) -> str | None:
+        """The id of the master key that seals new secrets; None where it is not decided."""
+        if self.master_key_active is not None:
+            return self.master_key_active
+        return next(iter(self.master_keys)) if len(self.master_keys) == 1 else None
+
+    def decoded_master_keys(self) -> dict[str, bytes]:
+        """Key id -> 32 bytes. Raises :class:`SettingsError` for a missing or weak key."""
+        problems = self._key_problems()
+        if problems:
+            raise SettingsError(problems)
+        return {kid: _decode(key) or b"" for kid, key in self.master_keys.items()}
+
+    def require_service(self) -> None:
+        """Checks that an API or a worker can run. Raises :class:`SettingsError` naming all that is wrong."""
+        problems: list[str] = []
+        if self.database_url is None:
+            problems.append("MCSYNC_DATABASE_URL is missing: the URL of a PostgreSQL >= 15.")
+        if self.redis_url is None:
+            problems.append("MCSYNC_REDIS_URL is missing: the URL of a Redis or Valkey >= 7.")
+        problems += self._key_problems()
+        if problems:
+            raise SettingsError(problems)
+
+    def _key_problems(self) -> list[str]:
+        if not self.master_keys:
+            return ["MCSYNC_MASTER_KEYS is missing: make one with `mcsync keys new`."]
+        problems = [
+            f"MCSYNC_MASTER_KEYS: key {number} ({kid if _is_key_id(kid) else 'odd id'}) {wrong}."
+            for number, (kid, key) in enumerate(self.master_keys.items(), 1)
+            if (wrong := _weakness(kid, key))
+        ]
+        if self.active_key_id is None:
+            problems.append("MCSYNC_MASTER_KEY_ACTIVE is missing: there are several master keys.")
+        elif self.active_key_id not in self.master_keys:
+            problems.append("MCSYNC_MASTER_KEY_ACTIVE names no key of MCSYNC_MASTER_KEYS.")
+        return problems
+
+
+def _is_key_id(kid: str) -> bool:
+    return 1 <= len(kid) <= 64 and all(c.isascii() and (c.isalnum() or c in "._-") for c in kid)
+
+
+def _decode(key: SecretStr) -> bytes | None:
+    text = key.get_secret_value().strip()
+    try:
+        return base64.b64decode(
+            text.replace("-", "+").replace("_", "/") + "=" * (-len(text) % 4), validate=True
+        )
+    except (binascii.Error, ValueError):
+        return None
+
+
+def _weakness(kid: str, key: SecretStr) -> str | None:
+    """What is wrong with a master key, in words that follow its name."""
+    if not _is_key_id(kid):
+        return "has an id that is not 1 to 64 letters, digits, dots, dashes or underscores"
+    raw = _decode(key)
+    if raw is None or len(raw) != MASTER_KEY_BYTES:
+        return "is not the base64 of exactly 32 bytes"
+    if len(set(raw)) < _FEW_DISTINCT or raw.isascii():
+        # 32 random bytes are all below 128 once in 4 thousand million times; typed text always is.
+        return "looks like an example, not like 32 random bytes: make one with `mcsync keys new`"
+    steps = {(b - a) % 256 for a, b in pairwise(raw)}
+    if len(steps) == 1:
+        return "is a counting pattern, not 32 random bytes: make one with `mcsync keys new`"
+    return None
