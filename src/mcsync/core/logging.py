@@ -41,9 +41,15 @@ _PATTERNS: Final = (
     (re.compile(r"eyJ[0-9A-Za-z_-]{8,}\.[0-9A-Za-z_-]+\.[0-9A-Za-z_-]*"), "[jwt]"),
     (re.compile(r"(?i)\b(bearer|basic)\s+[0-9A-Za-z+/=._~-]{8,}"), r"\1 [credentials]"),
     (re.compile(r"(?<=://)[^/\s:@]*:[^/\s@]+(?=@)"), "[credentials]"),
+    # What PostgreSQL and pydantic add to their messages: whole rows, submitted values
+    (re.compile(r"(?m)^DETAIL:.*$"), "DETAIL: [hidden]"),
+    (re.compile(r"input_value=.*?(?=, input_type=|$)"), "input_value=[hidden]"),
+    (re.compile(r"'input': .*"), "'input': [hidden]"),
     (re.compile(r"[^\s@<>\"'(),;:=\[\]{}]+(?:@|%40)[^\s@<>\"'(),;:=\[\]{}/]+"), "[address]"),
 )
-_SUSPECT: Final = re.compile(r"@|%40|-us[0-9]|md-|mcs_|eyJ|earer|asic ", re.IGNORECASE)
+_SUSPECT: Final = re.compile(
+    r"@|%40|-us[0-9]|md-|mcs_|eyJ|earer|asic |DETAIL:|input", re.IGNORECASE
+)
 """One cheap look; most lines hold nothing to hide."""
 _HIDDEN_KEYS: Final = frozenset(
     {"api_key", "apikey", "authorization", "password", "secret", "token", "email", "email_address"}
@@ -119,7 +125,7 @@ def configure_logging(settings: Settings, *, stream: TextIO | None = None) -> No
     root.setLevel(settings.log_level)
     for name, level in _QUIET.items():
         logger = logging.getLogger(name)
-        logger.setLevel(max(level, logging.getLevelName(settings.log_level)))
+        logger.setLevel(max(level, logging.getLevelNamesMapping()[settings.log_level]))
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access", "arq"):
         logging.getLogger(name).handlers.clear()
         logging.getLogger(name).propagate = True

@@ -99,7 +99,7 @@ class _MemoryOfCalls:
         with contextlib.suppress(RedisError, OSError):
             await self._redis.set(_SINCE_KEY, repr(self._started), nx=True)
 
-    async def __call__(self, account: str) -> bool:
+    async def __call__(self, _account: str) -> bool:
         """Whether calls to the account may be under way that Redis does not know of."""
         now = time.time()
         await self._redis.set(_SINCE_KEY, repr(now), nx=True)

@@ -55,7 +55,14 @@ class JobQueue:
         )
         self._silent_until = 0.0
 
-    async def ring(self, kind: str, id: UUID, org_id: UUID, *, epoch: int = 0) -> None:
+    async def ring(
+        self,
+        kind: str,
+        id: UUID,  # noqa: A002 - the name of the column
+        org_id: UUID,
+        *,
+        epoch: int = 0,
+    ) -> None:
         """Asks for job ``kind`` about the row ``id`` of an organisation; best effort.
 
         One ring a row and epoch is kept at a time. The job function gets ``(ctx, org_id, id)`` as text.

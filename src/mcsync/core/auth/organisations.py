@@ -1,0 +1,42 @@
+"""Organisations: made by operators, found by the look-up that answers ids only."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from sqlalchemy import select, text
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from mcsync.core.crypto import KeyRing, new_hash_key
+from mcsync.core.db import Database, org_of
+from mcsync.core.db.platform import Organisation
+from mcsync.core.errors import ConflictError
+
+
+async def create_organisation(session: AsyncSession, keys: KeyRing, *, name: str) -> Organisation:
+    """Makes the organisation whose id the session is already bound to (a fresh UUIDv7).
+
+    The caller records it in the audit. Raises ``ConflictError`` (``name_taken``).
+    """
+    org_id = org_of(session)
+    organisation = Organisation(id=org_id, name=name, hash_key=new_hash_key(keys, org_id))
+    session.add(organisation)
+    try:
+        await session.flush()
+    except IntegrityError as error:
+        message = "There is an organisation of this name already."
+        raise ConflictError(message, code="name_taken") from error
+    return organisation
+
+
+async def organisation_ids(db: Database) -> list[UUID]:
+    """The ids of all organisations."""
+    async with db.system() as session:
+        return list(await session.scalars(text("select mcsync_organisation_ids()")))
+
+
+async def get_organisation(session: AsyncSession) -> Organisation | None:
+    """The session's organisation."""
+    found = await session.scalars(select(Organisation).where(Organisation.id == org_of(session)))
+    return found.one_or_none()

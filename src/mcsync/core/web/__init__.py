@@ -1,0 +1,1 @@
+"""The HTTP ground: schemas, problems, paging, middleware, idempotency, docs and health."""

@@ -1,0 +1,87 @@
+"""Pure ASGI, so that a request costs microseconds here: its id, its log line, its last net."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+from typing import Final
+
+import structlog
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from structlog.contextvars import bind_contextvars, clear_contextvars
+
+from mcsync.core.web.errors import as_mcsync_error, problem_response
+
+_REQUEST_ID: Final = re.compile(rb"^[A-Za-z0-9._:-]{8,64}$")
+_QUIET: Final = ("/health/", "/docs", "/problems")
+
+_log = structlog.get_logger("mcsync.access")
+
+
+class RequestContextMiddleware:
+    """Gives every request an id, logs it without query and body, and turns a crash into a problem.
+
+    The id comes from ``X-Request-Id`` where that is sensible, is answered in the same header, and is
+    on every log line and audit entry of the request.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handles one request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        request_id = _request_id(scope)
+        scope["mcsync.request_id"] = request_id
+        clear_contextvars()
+        bind_contextvars(request_id=request_id)
+        began = time.perf_counter()
+        status = 0
+
+        async def send_marked(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-Id"] = request_id
+                headers.setdefault("X-Content-Type-Options", "nosniff")
+                headers.setdefault("Cache-Control", "no-store")
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send_marked)
+        except Exception as error:
+            _log.exception("request_crashed", route=_route(scope))
+            if status:
+                raise
+            response = problem_response(
+                as_mcsync_error(error), instance=scope["path"], request_id=request_id
+            )
+            await response(scope, receive, send_marked)
+        finally:
+            path = scope["path"]
+            write = _log.debug if path.startswith(_QUIET) else _log.info
+            write(
+                "request",
+                method=scope["method"],
+                route=_route(scope),
+                status=status,
+                ms=round((time.perf_counter() - began) * 1000, 2),
+            )
+
+
+def _request_id(scope: Scope) -> str:
+    for name, value in scope["headers"]:
+        if name == b"x-request-id" and _REQUEST_ID.match(value):
+            return str(value.decode())
+    return secrets.token_hex(16)
+
+
+def _route(scope: Scope) -> str:
+    """The template of the route, never the path itself: a path may carry a secret."""
+    path = getattr(scope.get("route"), "path", None)
+    return path if isinstance(path, str) else "(none)"
