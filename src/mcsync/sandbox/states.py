@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ PERSON_REASON = "None given"
 ABUSE_REASON = "Abuse complaint"
 
 
-class By(str, Enum):
+class By(StrEnum):
     """Who unsubscribed a member: decides whether the API may subscribe it again (MC 4.4)."""
 
     NOBODY = ""

@@ -1,0 +1,1 @@
+"""The sandbox against the facts about Mailchimp, over a real socket, with plain httpx."""
