@@ -1,0 +1,301 @@
+"""Contacts as CSV, read piece by piece.
+
+A piece ends at a line end. Most pieces hold nothing but plain rows (no quote, no backslash, no control
+character), which go the fast way; a piece with anything else goes row by row through
+:class:`~mcsync.features.contacts.intake.rows.RowStager`.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Callable, Iterator
+from itertools import islice
+from operator import itemgetter
+from typing import Final
+
+import orjson
+
+from mcsync.core.errors import BadRequestError
+from mcsync.features.contacts.intake.json_rows import MAX_LINE, too_long_line
+from mcsync.features.contacts.intake.rows import (
+    CONSENT_FIELDS,
+    MAX_ATTRIBUTES,
+    MAX_TEXT,
+    NULL,
+    OPTIONAL_FIELDS,
+    PROVIDED_BIT,
+    STANDARD_FIELDS,
+    TYPES,
+    Row,
+    RowStager,
+)
+
+MAX_RECORD_LINES: Final = 1_000
+"""A record of more lines than this has a quote that is never closed."""
+
+_UNUSUAL: Final = re.compile(r'["\\\x00-\x09\x0b\x0c\x0e-\x1f\ud800-\udfff]|\r(?!\n)')
+_SEPARATORS: Final = (",", ";", "\t")
+_NOT_LETTER: Final = re.compile(r"[\s_-]+")
+_FIELD_OF: Final = {name.lower(): name for name in STANDARD_FIELDS}
+_REQUIRED: Final = ("entityType", "entityId", "email")
+
+
+class Header:
+    """Which column holds what. Case, spaces, dashes and underscores in standard names do not matter."""
+
+    def __init__(self, names: list[str]) -> None:
+        self.width = len(names)
+        self.places: dict[str, int] = {}
+        self.attributes: dict[str, int] = {}
+        for place, name in enumerate(names):
+            field = _FIELD_OF.get(_NOT_LETTER.sub("", name).lower())
+            target = self.places if field else self.attributes
+            known = field or name.strip()
+            if known in target:
+                raise BadRequestError(
+                    f"Columns {target[known] + 1} and {place + 1} have the same name.",
+                    code="duplicate_column",
+                )
+            if known:  # spreadsheets leave nameless columns behind
+                target[known] = place
+        missing = [field for field in _REQUIRED if field not in self.places]
+        if missing:
+            raise BadRequestError(
+                "The first line must name the columns; these are missing: " + ", ".join(missing),
+                code="missing_columns",
+            )
+        if len(self.attributes) > MAX_ATTRIBUTES:
+            raise BadRequestError(
+                f"At most {MAX_ATTRIBUTES} columns may be attributes.", code="too_many_columns"
+            )
+        self.provided = sum(PROVIDED_BIT[field] for field in OPTIONAL_FIELDS if field in self.places)
+        if self.attributes:
+            self.provided |= PROVIDED_BIT["attributes"]
+
+
+class _Lines(Iterator[str]):
+    """Lines for csv.reader, that knows how many were taken, and whether it ran dry."""
+
+    def __init__(self, lines: list[str]) -> None:
+        self.lines = lines
+        self.taken = 0
+        self.dry = False
+
+    def __next__(self) -> str:
+        if self.taken >= len(self.lines):
+            self.dry = True
+            raise StopIteration
+        self.taken += 1
+        return self.lines[self.taken - 1]
+
+
+class CsvIntake:
+    """CSV (RFC 4180, any of comma, semicolon and tab as separator) in UTF-8, with a header."""
+
+    kind = "csv"
+    masked = False
+
+    def __init__(self, stager: RowStager) -> None:
+        self._stager = stager
+        self._tail = b""
+        self._held: list[str] = []
+        self._line = 1
+        self._header: Header | None = None
+        self._separator = ","
+        self._plain: Callable[[list[str]], str] | None = None
+        self.received = 0
+
+    @property
+    def fields(self) -> frozenset[str]:
+        provided = self._header.provided if self._header else 0
+        return frozenset(field for field, bit in PROVIDED_BIT.items() if provided & bit)
+
+    @property
+    def consent(self) -> bool:
+        return self._header is not None and "optStatus" in self._header.places
+
+    def feed(self, data: bytes) -> bytes:
+        data = self._tail + data
+        end = data.rfind(b"\n") + 1
+        if not end and len(data) > MAX_LINE:
+            end = data.rfind(b"\r", 0, len(data) - 1) + 1  # line ends of old Macs
+        self._tail = data[end:]
+        if len(self._tail) > MAX_LINE:
+            raise too_long_line(self._line + data.count(b"\n"))
+        return self._take(data[:end]) if end else b""
+
+    def finish(self) -> bytes:
+        last, self._tail = self._tail, b""
+        out = [self._take(last)] if last else []
+        while self._held:  # the file ends inside quotes: give up that line, read the others again
+            out.append(self._unclosed().encode())
+        if self._header is None:
+            raise BadRequestError("The file is empty; its first line must name the columns.",
+                                  code="missing_columns")  # fmt: skip
+        return b"".join(out)
+
+    def _take(self, block: bytes) -> bytes:
+        try:
+            text = block.decode()
+        except UnicodeDecodeError:
+            if self._header is None and block[:2] in (b"\xff\xfe", b"\xfe\xff"):
+                raise BadRequestError(
+                    "The file is in UTF-16; save it as CSV in UTF-8.", code="not_utf8"
+                ) from None
+            text = block.decode(errors="surrogateescape")
+        lines = io.StringIO(text, newline="").readlines()
+        if self._header is None:
+            lines = self._read_header(lines)
+        if self._held or _UNUSUAL.search(text):
+            self._held += lines
+            return self._careful().encode(errors="surrogateescape")
+        return self._fast(lines).encode()
+
+    def _read_header(self, lines: list[str]) -> list[str]:
+        first = lines[0].removeprefix("\ufeff")
+        self._separator = max(_SEPARATORS, key=first.count)
+        source = _Lines([first, *lines[1:]])
+        self._header = Header(next(csv.reader(source, delimiter=self._separator), []))
+        self._line += source.taken
+        return lines[source.taken :]
+
+    # ---- the fast way
+
+    def _fast(self, lines: list[str]) -> str:
+        header = self._header
+        assert header is not None
+        stage = self._plain = self._plain or self._compile(header)
+        first, self._line = self._line, self._line + len(lines)
+        self._first = first
+        return stage(lines)
+
+    def _compile(self, header: Header) -> Callable[[list[str]], str]:
+        """The loop over plain rows, with everything that does not change from row to row bound."""
+        places, width, separator = header.places, header.width, self._separator
+        at_type, at_id, at_email = (places[field] for field in _REQUIRED)
+        optional = [places.get(field, width) for field in OPTIONAL_FIELDS]  # width: the added null
+        pick = itemgetter(*optional)
+        names = tuple(header.attributes)
+        attribute_places = tuple(header.attributes.values())
+        attributes_of = _tuple_getter(attribute_places)
+        at_status, at_source, at_given = (places.get(field, width) for field in CONSENT_FIELDS)
+        consenting = "optStatus" in places
+        addresses, stager = self._stager.addresses, self._stager
+        usable, hashes, dumps = addresses.usable, addresses.hashes, orjson.dumps
+        type_of, moment, provided = TYPES.get, stager.moment, header.provided
+        entity_key = addresses.entity_key if stager.entity_keys else None
+        careful = self._row
+
+        def stage(lines: list[str]) -> str:
+            out = []
+            received = 0
+            for line, row in enumerate(csv.reader(lines, delimiter=separator), self._first):
+                if not row:
+                    continue
+                received += 1
+                cells = [cell.strip() for cell in row]
+                longest = len(lines[line - self._first])
+                if (
+                    len(cells) != width
+                    or (kind := type_of(cells[at_type])) is None
+                    or not (entity := cells[at_id])
+                    or (email := usable(cells[at_email])) is None
+                    or longest > MAX_TEXT and max(map(len, cells)) > MAX_TEXT
+                ):
+                    received -= 1
+                    out.append(careful(line, row))
+                    continue
+                if names:
+                    values = [value or None for value in attributes_of(cells)]
+                    attributes = dumps(dict(zip(names, values, strict=True))).decode()
+                else:
+                    attributes = "{}"
+                cells.append("")
+                status = given = source = NULL
+                if consenting and (stated := cells[at_status]):
+                    if stated not in _EXACT_STATUSES:
+                        received -= 1
+                        out.append(careful(line, row))
+                        continue
+                    status, source = stated, cells[at_source] or NULL
+                    if at := cells[at_given]:
+                        parsed = moment(at)
+                        if parsed is None:
+                            received -= 1
+                            out.append(careful(line, row))
+                            continue
+                        given = parsed
+                digest, key = hashes(email)
+                whole = entity_key(kind, entity) if entity_key is not None else NULL
+                texts = "\t".join([cell or NULL for cell in pick(cells)])
+                out.append(
+                    f"{line}\t\\N\t\\N\t{provided}\t{kind}\t{entity}\t{email}\t{digest}\t{key}\t{whole}"
+                    f"\t{texts}\t{attributes}\t{status}\t{source}\t{given}\n"
+                )
+            self.received += received
+            return "".join(out)
+
+        return stage
+
+    # ---- the careful way
+
+    def _careful(self) -> str:
+        """Reads the records that are whole; keeps the lines of one that is not, for the next piece."""
+        out: list[str] = []
+        source = _Lines(self._held)
+        reader = csv.reader(source, delimiter=self._separator)
+        done = 0
+        while True:
+            try:
+                row = next(reader, None)
+            except csv.Error:  # a field beyond csv's own limit
+                row = []
+                source.dry = True
+            if source.dry:
+                break
+            out.append(self._row(self._line + done, row or []))
+            done = source.taken
+        self._held = self._held[done:]
+        self._line += done
+        if len(self._held) > MAX_RECORD_LINES:
+            out.append(self._unclosed())
+        return "".join(out)
+
+    def _unclosed(self) -> str:
+        """Refuses the first line held, whose quote is never closed, and reads on behind it."""
+        self.received += 1
+        refusal = self._stager.refuse(self._line, [("", "unclosed_quote")])
+        del self._held[0]
+        self._line += 1
+        return refusal + self._careful()
+
+    def _row(self, line: int, row: list[str]) -> str:
+        header = self._header
+        assert header is not None
+        if not any(map(str.strip, row)):
+            return ""
+        self.received += 1
+        if len(row) != header.width:
+            return self._stager.refuse(line, [("", _wrong_width(row))])
+        values = {field: row[place] for field, place in header.places.items()}
+        attributes = {name: row[place] for name, place in header.attributes.items()}
+        return self._stager.stage(Row(line, values, attributes, header.provided))
+
+
+_EXACT_STATUSES: Final = frozenset(("opted_in", "opted_out", "unset"))
+
+
+def _tuple_getter(places: tuple[int, ...]) -> Callable[[list[str]], tuple[str, ...]]:
+    if len(places) == 1:
+        only = places[0]
+        return lambda cells: (cells[only],)
+    return itemgetter(*places) if places else lambda _: ()
+
+
+def _wrong_width(row: list[str]) -> str:
+    for cell in islice(row, 1_000):
+        if "\0" in cell:
+            return "nul_character"
+    return "wrong_column_count"
