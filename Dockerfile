@@ -1,0 +1,23 @@
+# The service: API, worker and operator commands in one image. Needs a PostgreSQL and a Redis.
+FROM python:3.13-slim AS build
+WORKDIR /build
+COPY pyproject.toml constraints.txt README.md alembic.ini ./
+COPY migrations migrations
+COPY src src
+# Every dependency has the version and hash that the tests ran with.
+RUN python -m venv /opt/mcsync \
+ && /opt/mcsync/bin/pip install --no-cache-dir -c constraints.txt hatchling editables \
+ && /opt/mcsync/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /dist . \
+ && /opt/mcsync/bin/pip uninstall --yes hatchling editables \
+ && /opt/mcsync/bin/pip install --no-cache-dir -c constraints.txt /dist/*.whl
+
+FROM python:3.13-slim
+RUN useradd --system --no-create-home --uid 10001 mcsync
+COPY --from=build /opt/mcsync /opt/mcsync
+ENV PATH=/opt/mcsync/bin:$PATH PYTHONUNBUFFERED=1
+USER mcsync
+EXPOSE 8000
+HEALTHCHECK --interval=10s --timeout=3s --start-period=20s \
+  CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8000/health/live', timeout=2)"]
+ENTRYPOINT ["mcsync"]
+CMD ["api", "--host", "0.0.0.0", "--port", "8000"]
