@@ -7,10 +7,9 @@ from collections.abc import AsyncIterator, Iterator
 import httpx
 import pytest
 
+from tests.sandbox.driver import Audience
+from tests.sandbox.published import judge
 from tests.support.sandbox import ALL_STAFF, SandboxControl, SandboxProcess
-
-from .driver import Audience
-from .published import judge
 
 
 @pytest.fixture(scope="session")

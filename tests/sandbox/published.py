@@ -21,9 +21,9 @@ PROBLEM = "#/components/schemas/ProblemDetailDocument"
 def _relaxed(node: Any) -> Any:
     """The document without what recorded answers contradict.
 
-    Merge values are declared as objects, but are texts and numbers in every recording (MC 4.2). `status_if_new` is not
-    required any more in 2026 (the differences file). `type` is absent in several problems (MC 14). Archived members that
-    a bulk call leaves archived (MC 4.4) are missing in the statuses of its answer.
+    Merge values are declared as objects, but are texts and numbers in every recording (MC 4.2). PUT takes any subset of an
+    existing member (MC 4.3). `type` is absent in several problems (MC 14). Archived members that a bulk call leaves
+    archived (MC 4.4) are missing in the statuses of its answer.
     """
     if isinstance(node, list):
         return [_relaxed(each) for each in node]
@@ -35,10 +35,9 @@ def _relaxed(node: Any) -> Any:
         made["additionalProperties"] = {}
     if "cleaned" in made.get("enum", []):
         made["enum"] = [*made["enum"], "archived"]
-    if isinstance(made.get("required"), list):
-        made["required"] = [each for each in made["required"] if each != "status_if_new"]
-        if not made["required"]:
-            del made["required"]
+    required = made.get("required")
+    if isinstance(required, list) and "status_if_new" in required:
+        del made["required"]
     return made
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from .driver import Audience, problem, subscriber_hash
+from tests.sandbox.driver import Audience, problem, subscriber_hash
 
 
 def row(email: str, status_if_new: str = "subscribed", **more: Any) -> dict[str, Any]:

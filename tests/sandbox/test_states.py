@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from .driver import Audience
+from tests.sandbox.driver import Audience
 
 WHO = "ada.lovelace@corp.test"
 
