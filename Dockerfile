@@ -1,15 +1,16 @@
 # The service: API, worker and operator commands in one image. Needs a PostgreSQL and a Redis.
 FROM python:3.13-slim AS build
 WORKDIR /build
-COPY pyproject.toml constraints.txt README.md alembic.ini ./
+COPY constraints.txt requirements.txt ./
+# Every dependency has the version and hash that the tests ran with.
+RUN pip install --no-cache-dir --require-hashes -r constraints.txt \
+ && python -m venv /opt/mcsync \
+ && /opt/mcsync/bin/pip install --no-cache-dir --require-hashes -r requirements.txt
+COPY pyproject.toml README.md alembic.ini ./
 COPY migrations migrations
 COPY src src
-# Every dependency has the version and hash that the tests ran with.
-RUN python -m venv /opt/mcsync \
- && /opt/mcsync/bin/pip install --no-cache-dir -c constraints.txt hatchling editables \
- && /opt/mcsync/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /dist . \
- && /opt/mcsync/bin/pip uninstall --yes hatchling editables \
- && /opt/mcsync/bin/pip install --no-cache-dir -c constraints.txt /dist/*.whl
+RUN pip wheel --no-deps --no-build-isolation --wheel-dir /dist . \
+ && /opt/mcsync/bin/pip install --no-cache-dir --no-deps /dist/*.whl
 
 FROM python:3.13-slim
 RUN useradd --system --no-create-home --uid 10001 mcsync

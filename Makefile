@@ -73,11 +73,14 @@ openapi: $(INSTALLED) ## write openapi.json anew
 wheel: $(INSTALLED) ## build dist/mcsync-*.whl
 	@$(PIP) wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
 
-constraints: $(BIN)/python ## pin the newest allowed versions, with hashes
+PIN := --universal --python-version 3.11 --generate-hashes --no-annotate --no-emit-index-url \
+  --no-emit-find-links --quiet --custom-compile-command "make constraints"
+
+constraints: $(BIN)/python ## pin the newest allowed versions, with hashes: all, and what runs in production
 	@$(PIP) install --quiet uv
-	@$(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --all-extras --upgrade \
-	  --generate-hashes --no-annotate --no-emit-index-url --no-emit-find-links --quiet \
-	  --custom-compile-command "make constraints" --output-file constraints.txt
+	@$(BIN)/uv pip compile pyproject.toml $(PIN) --all-extras --upgrade --output-file constraints.txt
+	@$(BIN)/uv pip compile pyproject.toml $(PIN) --constraints constraints.txt --upgrade \
+	  --output-file requirements.txt
 
 clean: ## remove what the targets made, except the data in .mcsync/
 	@rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
