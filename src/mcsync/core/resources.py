@@ -15,6 +15,7 @@ from sqlalchemy import text
 from mcsync.core.clock import Clock, utc_now
 from mcsync.core.crypto import HashKeys, KeyRing
 from mcsync.core.db import Database, make_engine
+from mcsync.core.db.hold import settle_before_network
 from mcsync.core.jobs import JobQueue
 from mcsync.core.settings import Settings
 from mcsync.mailchimp import RedisSlotStore, SlotLimiter, build_http
@@ -61,13 +62,15 @@ class Resources:
         memory = _MemoryOfCalls(redis, db)
         await memory.mark()
         store = RedisSlotStore(redis, recently_active=memory)
+        http = build_http()
+        http.event_hooks["request"].append(settle_before_network)
         return cls(
             settings=settings,
             db=db,
             redis=redis,
             keys=keys,
             hash_keys=HashKeys(keys, db.transaction),
-            http=build_http(),
+            http=http,
             slots=SlotLimiter(store, bulk=settings.slots_per_account, live=settings.live_slots),
             jobs=JobQueue(redis_url),
         )

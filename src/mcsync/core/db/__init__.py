@@ -8,13 +8,8 @@ from mcsync.core.db.base import (
     OrgScopedRow,
     Timestamped,
 )
-from mcsync.core.db.session import (
-    Database,
-    after_commit,
-    before_commit,
-    make_engine,
-    org_of,
-)
+from mcsync.core.db.hold import after_commit, before_commit
+from mcsync.core.db.session import Database, make_engine, org_of
 
 __all__ = [
     "Base",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Index, func, text
@@ -37,15 +38,20 @@ class ServiceToken(Identified, OrgScoped, Timestamped, Base):
 
 
 class IdempotencyKey(OrgScoped, Base):
-    """The first answer to a mutation that carried an ``Idempotency-Key``."""
+    """The first answer to a mutation that carried an ``Idempotency-Key``.
+
+    While ``status`` is null the request is under way: ``claim`` names who does it until ``locked_until``.
+    """
 
     __tablename__ = "idempotency_keys"
 
     org_id: Mapped[UUID] = org_key()
     key: Mapped[str] = mapped_column(primary_key=True)
     fingerprint: Mapped[str]
+    claim: Mapped[UUID]
     locked_until: Mapped[datetime]
     status: Mapped[int | None]
+    headers: Mapped[dict[str, Any] | None]
     body: Mapped[str | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 

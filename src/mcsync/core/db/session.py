@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from uuid import UUID
 
@@ -14,8 +14,7 @@ from sqlalchemy.ext.asyncio import (
     create_async_engine,
 )
 
-BeforeCommit = Callable[[AsyncSession], Awaitable[None]]
-AfterCommit = Callable[[], Awaitable[None]]
+from mcsync.core.db.hold import CommitHold, current_hold, run_after_commit, run_before_commit
 
 _BIND = text("select set_config('app.org_id', :org, true)")
 
@@ -58,15 +57,32 @@ class Database:
         Callbacks added by :func:`before_commit` run last inside it, those added by
         :func:`after_commit` once it is committed. Raising rolls back.
         """
+        hold = current_hold.get()
+        if hold is not None and hold.org_id == org_id and not hold.closed:
+            async with self._held(hold) as session:
+                yield session
+            return
         async with self._sessions() as session:
-            session.info["org_id"] = org_id
-            await session.execute(_BIND, {"org": str(org_id)})
+            await _bind(session, org_id)
             yield session
-            for callback in session.info.get("before_commit", ()):
-                await callback(session)
+            await run_before_commit(session)
             await session.commit()
-        for done in session.info.get("after_commit", ()):
-            await done()
+        await run_after_commit(session)
+
+    @asynccontextmanager
+    async def _held(self, hold: CommitHold) -> AsyncIterator[AsyncSession]:
+        """Like :meth:`transaction`, but leaves the commit to the hold."""
+        await hold.settle()
+        session = self._sessions()
+        try:
+            await _bind(session, hold.org_id)
+            yield session
+            # What would fail at commit fails here, where the service expects it.
+            await session.flush()
+        except BaseException:
+            await session.close()
+            raise
+        await hold.take(session)
 
     @asynccontextmanager
     async def system(self) -> AsyncIterator[AsyncSession]:
@@ -87,13 +103,6 @@ def org_of(session: AsyncSession) -> UUID:
     return org_id
 
 
-def before_commit(session: AsyncSession, callback: BeforeCommit) -> None:
-    """Runs ``callback(session)`` as one of the last steps before commit; once per callback."""
-    callbacks: list[BeforeCommit] = session.info.setdefault("before_commit", [])
-    if callback not in callbacks:
-        callbacks.append(callback)
-
-
-def after_commit(session: AsyncSession, callback: AfterCommit) -> None:
-    """Runs ``callback()`` after the commit, e.g. to ring Redis. Losing it must be harmless."""
-    session.info.setdefault("after_commit", []).append(callback)
+async def _bind(session: AsyncSession, org_id: UUID) -> None:
+    session.info["org_id"] = org_id
+    await session.execute(_BIND, {"org": str(org_id)})
