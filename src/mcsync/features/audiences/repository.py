@@ -1,0 +1,160 @@
+"""Every SQL statement about audiences as such (the mirror of their members and the orders stand apart)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import case, func, or_, select, text, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from mcsync.core.db import org_of
+from mcsync.features.audiences.merge_map import Field
+from mcsync.features.audiences.models import Audience
+from mcsync.features.connection.models import Connection
+
+_FRESH = {"populate_existing": True}
+
+_TOUCH = text("""
+update audiences set definition_xid = pg_current_xact_id()::text::bigint where id = :audience_id
+""")
+
+
+async def by_list_id(session: AsyncSession, list_id: str) -> Audience | None:
+    """The mirrored audience with Mailchimp's id in the connected account (also one that is gone)."""
+    statement = (
+        select(Audience)
+        .join(
+            Connection,
+            (Connection.org_id == Audience.org_id)
+            & (Connection.account_id == Audience.account_id)
+            & Connection.soft_deleted_at.is_(None),
+        )
+        .where(Audience.org_id == org_of(session), Audience.list_id == list_id)
+    )
+    return (await session.execute(statement, execution_options=_FRESH)).scalar_one_or_none()
+
+
+async def get(session: AsyncSession, audience_id: UUID, *, lock: bool = False) -> Audience | None:
+    """The audience with our id; ``lock`` keeps others from changing it until commit."""
+    statement = select(Audience).where(
+        Audience.org_id == org_of(session), Audience.id == audience_id
+    )
+    if lock:
+        statement = statement.with_for_update()
+    return (await session.execute(statement, execution_options=_FRESH)).scalar_one_or_none()
+
+
+async def upsert(session: AsyncSession, account_id: str, rows: Sequence[dict[str, Any]]) -> None:
+    """Stores what Mailchimp said about audiences: ``list_id``, ``name``, ``double_optin``, ``stats``.
+
+    One that comes back after it was gone is pulled anew from end to end. An audience that did not
+    change is not written.
+    """
+    if not rows:
+        return
+    org_id = org_of(session)
+    # In one order everywhere, so that two requests never wait for each other's rows.
+    ordered = sorted(rows, key=lambda row: str(row["list_id"]))
+    statement = insert(Audience).values(
+        [{"org_id": org_id, "account_id": account_id, **row} for row in ordered]
+    )
+    new = statement.excluded
+    changed = or_(
+        Audience.name.is_distinct_from(new.name),
+        Audience.double_optin.is_distinct_from(new.double_optin),
+        Audience.stats.is_distinct_from(new.stats),
+        Audience.gone_at.is_not(None),
+    )
+    await session.execute(
+        statement.on_conflict_do_update(
+            index_elements=[Audience.org_id, Audience.account_id, Audience.list_id],
+            set_={
+                "name": new.name,
+                "double_optin": new.double_optin,
+                "stats": new.stats,
+                # What was read before it was gone says nothing about it now.
+                "high_water": case((Audience.gone_at.is_(None), Audience.high_water)),
+                "gone_at": None,
+                "updated_at": func.now(),
+            },
+            where=changed,
+        )
+    )
+
+
+async def ensure_audience(
+    session: AsyncSession,
+    account_id: str,
+    list_id: str,
+    *,
+    name: str,
+    double_optin: bool = False,
+    stats: dict[str, Any] | None = None,
+) -> Audience:
+    """The mirrored audience, made or brought up to date."""
+    row = {"list_id": list_id, "name": name, "double_optin": double_optin, "stats": stats or {}}
+    await upsert(session, account_id, [row])
+    statement = select(Audience).where(
+        Audience.org_id == org_of(session),
+        Audience.account_id == account_id,
+        Audience.list_id == list_id,
+    )
+    return (await session.execute(statement, execution_options=_FRESH)).scalar_one()
+
+
+async def known_besides(
+    session: AsyncSession, account_id: str, list_ids: Sequence[str]
+) -> list[str]:
+    """Mirrored audiences of the account that are neither gone nor among the given ones."""
+    statement = select(Audience.list_id).where(
+        Audience.org_id == org_of(session),
+        Audience.account_id == account_id,
+        Audience.gone_at.is_(None),
+        Audience.list_id.not_in(list_ids),
+    )
+    return list((await session.execute(statement)).scalars())
+
+
+async def mark_gone(
+    session: AsyncSession, account_id: str, list_ids: Sequence[str], at: datetime
+) -> None:
+    """Mailchimp answers 404 for these audiences."""
+    await session.execute(
+        update(Audience)
+        .where(
+            Audience.org_id == org_of(session),
+            Audience.account_id == account_id,
+            Audience.list_id.in_(list_ids),
+            Audience.gone_at.is_(None),
+        )
+        .values(gone_at=at)
+    )
+
+
+async def store_fields(
+    session: AsyncSession, audience_id: UUID, fields: Sequence[Field], at: datetime
+) -> None:
+    """Keeps the merge fields as Mailchimp just told them."""
+    await session.execute(
+        update(Audience)
+        .where(Audience.id == audience_id)
+        .values(merge_fields=[field.as_json() for field in fields], merge_fields_at=at)
+    )
+
+
+async def store_map(
+    session: AsyncSession, audience_id: UUID, merge_map: dict[str, str] | None
+) -> None:
+    """Keeps the merge-field map; None goes back to the proposal."""
+    await session.execute(
+        update(Audience).where(Audience.id == audience_id).values(merge_field_map=merge_map)
+    )
+
+
+async def touch_definition(session: AsyncSession, audience_id: UUID) -> None:
+    """Makes the next plan of every segment of the audience look at every address again."""
+    await session.execute(_TOUCH, {"audience_id": audience_id})

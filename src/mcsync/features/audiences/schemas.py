@@ -1,0 +1,234 @@
+"""What the audiences' procedures take and answer."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal, Self
+
+from pydantic import ConfigDict, Field, StringConstraints, model_validator
+from pydantic.config import JsonDict
+
+from mcsync.core.web.problems import register_problem
+from mcsync.core.web.schemas import RequestModel, ResponseModel
+
+AudienceId = Annotated[
+    str,
+    StringConstraints(pattern=r"^[0-9A-Za-z]{1,40}$"),
+    Field(description="Mailchimp's own id of the audience, such as `a1f0c3d2e4`."),
+]
+Tag = Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z_]{1,10}$")]
+NewTag = Annotated[str, StringConstraints(pattern=r"^[0-9A-Z_]{1,10}$")]
+Source = Annotated[str, StringConstraints(min_length=1, max_length=160)]
+FieldType = Literal[
+    "text",
+    "number",
+    "address",
+    "phone",
+    "date",
+    "url",
+    "imageurl",
+    "radio",
+    "dropdown",
+    "birthday",
+    "zip",
+]
+Choice = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=255)]
+
+_FIELD: JsonDict = {
+    "tag": "DEPT",
+    "name": "Department",
+    "type": "text",
+    "required": False,
+    "choices": [],
+}
+_AUDIENCE: JsonDict = {
+    "audienceId": "a1f0c3d2e4",
+    "name": "All staff",
+    "memberCount": 4180,
+    "doubleOptin": False,
+    "marketingPermissions": False,
+}
+_VIEW: JsonDict = {
+    **_AUDIENCE,
+    "mergeFields": [
+        {"tag": "FNAME", "name": "First Name", "type": "text", "required": False, "choices": []},
+        _FIELD,
+    ],
+    "mergeFieldsAt": "2026-11-23T09:20:00Z",
+    "map": {"DEPT": "department", "FNAME": "firstName"},
+    "proposed": True,
+    "unfedRequired": [],
+    "unknownTags": [],
+}
+
+
+class AudienceSummary(ResponseModel):
+    """An audience of the connected account, as Mailchimp shows it now."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_AUDIENCE]})
+
+    audience_id: AudienceId
+    name: str
+    member_count: int = Field(description="Subscribed members; Mailchimp may be minutes behind.")
+    double_optin: bool = Field(description="The audience's own forms ask for confirmation.")
+    marketing_permissions: bool = Field(description="The audience uses Mailchimp's GDPR fields.")
+
+
+class MergeFieldView(ResponseModel):
+    """A merge field of an audience; `EMAIL`, the address itself, is never listed."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_FIELD]})
+
+    tag: str
+    name: str
+    type: str
+    required: bool
+    choices: list[str] = Field(description="What a radio or dropdown field takes; else empty.")
+
+
+class AudienceView(ResponseModel):
+    """An audience with its merge fields and what feeds them."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_VIEW]})
+
+    audience_id: AudienceId
+    name: str
+    member_count: int
+    double_optin: bool
+    marketing_permissions: bool
+    merge_fields: list[MergeFieldView]
+    merge_fields_at: datetime | None = Field(
+        description="When the fields were last read at Mailchimp."
+    )
+    map: dict[str, str] = Field(
+        description="Merge tag to source: what feeds each field at the next sync."
+    )
+    proposed: bool = Field(
+        description="`true`: nobody has set a map; this one is guessed from tags and names."
+    )
+    unfed_required: list[str] = Field(
+        description="Required fields that nothing feeds: Mailchimp would refuse new members."
+    )
+    unknown_tags: list[str] = Field(
+        description="Tags of the stored map that Mailchimp no longer has; they are left out."
+    )
+
+
+class SetMergeFieldsInput(RequestModel):
+    """The whole map: what is not in it is not fed."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "audienceId": "a1f0c3d2e4",
+                    "map": {
+                        "FNAME": "firstName",
+                        "LNAME": "lastName",
+                        "DEPT": "department",
+                        "COSTC": "attributes.costCentre",
+                    },
+                }
+            ]
+        }
+    )
+
+    audience_id: AudienceId
+    map: dict[Tag, Source] | None = Field(
+        description="Merge tag to source: `firstName`, `lastName`, `department`, `location`,"
+        " `employmentType`, `employmentStatus`, `entityType`, `entityId` or `attributes.<name>`."
+        " `null` goes back to the proposal.",
+        max_length=100,
+    )
+
+
+class NewMergeField(RequestModel):
+    """A merge field to be created; its type can never change afterwards."""
+
+    tag: NewTag = Field(description="1 to 10 of A-Z, 0-9 and _, unique in the audience.")
+    name: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=50)]
+    type: FieldType
+    required: bool = False
+    choices: list[Choice] | None = Field(
+        default=None, description="For radio and dropdown only.", min_length=1, max_length=100
+    )
+
+    @model_validator(mode="after")
+    def _choices_fit(self) -> Self:
+        if (self.type in {"radio", "dropdown"}) != (self.choices is not None):
+            message = "choices belong to radio and dropdown fields, which cannot be without"
+            raise ValueError(message)
+        return self
+
+
+class CreateMergeFieldsInput(RequestModel):
+    """The fields that the audience should have."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "audienceId": "a1f0c3d2e4",
+                    "fields": [
+                        {"tag": "DEPT", "name": "Department", "type": "text"},
+                        {"tag": "COSTC", "name": "Cost centre", "type": "text"},
+                    ],
+                }
+            ]
+        }
+    )
+
+    audience_id: AudienceId
+    fields: list[NewMergeField] = Field(min_length=1, max_length=80)
+
+    @model_validator(mode="after")
+    def _tags_once(self) -> Self:
+        tags = [field.tag for field in self.fields]
+        if len(set(tags)) != len(tags):
+            message = "each tag may stand only once"
+            raise ValueError(message)
+        if "EMAIL" in tags:
+            message = "EMAIL is the address itself and always exists"
+            raise ValueError(message)
+        return self
+
+
+class RefusedField(ResponseModel):
+    """A field that Mailchimp did not create, and its reason."""
+
+    tag: str
+    code: str
+    message: str
+
+
+class CreatedMergeFields(ResponseModel):
+    """What became of each field asked for, and the audience as it is now."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"created": ["COSTC"], "existing": ["DEPT"], "refused": [], "audience": _VIEW}
+            ]
+        }
+    )
+
+    created: list[str]
+    existing: list[str] = Field(
+        description="Were there already and are left as they are, whatever their name and type."
+    )
+    refused: list[RefusedField]
+    audience: AudienceView
+
+
+register_problem(
+    "audience_not_found",
+    404,
+    "The connected account has no such audience",
+    "Take an `audienceId` from connection.listAudiences.",
+)
+register_problem(
+    "invalid_merge_map",
+    400,
+    "The merge-field map cannot stand",
+    "`errors` names each tag with its reason; audiences.get shows the fields that exist.",
+)
