@@ -17,7 +17,14 @@ LIST_BODY = {
     "name": "Freelancers",
     "permission_reminder": "You work with us.",
     "email_type_option": False,
-    "contact": {"company": "X", "address1": "1 High Street", "city": "London", "country": "GB"},
+    "contact": {
+        "company": "X",
+        "address1": "1 High Street",
+        "city": "London",
+        "country": "GB",
+        "state": "",
+        "zip": "",
+    },
     "campaign_defaults": {
         "from_name": "X",
         "from_email": "x@corp.test",

@@ -11,7 +11,8 @@ from typing import Any
 import orjson
 
 from . import problems
-from .api import router
+from .api.batches import RESULTS, results_of
+from .api.perform import perform
 from .asgi import Gone, Receive, Scope, Send, drop_connection, read_body, write_answer
 from .config import SandboxConfig
 from .control import router as control
@@ -53,6 +54,8 @@ class Application:
                 self.sandbox, scope["method"], path[len(_CONTROL) :], scope, body
             )
             await write_answer(send, answer, [])
+        elif path.startswith(f"{RESULTS}/"):
+            await write_answer(send, results_of(self.sandbox.world, path), [])
         else:
             await write_answer(send, refusal(problems.not_found(), ""), [])
 
@@ -229,15 +232,6 @@ class Exchange:
         answer = perform(request)
         await asyncio.sleep(max(0.0, start + total - loop.time()))
         return answer
-
-
-def perform(request: Request) -> Answer:
-    """Find the handler and let it work; refusals become answers."""
-    try:
-        handler, request.args = router.find(request.method, request.path)
-        return handler(request)
-    except problems.Problem as problem:
-        return refusal(problem, request.request_id)
 
 
 def _key_of(authorization: str) -> str:

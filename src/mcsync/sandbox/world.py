@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import random
 from hashlib import md5
 
 from .audience import Audience
+from .batch import Batch
 from .clock import Clock
 from .config import DEFAULT_KEY, SandboxConfig
 from .history import Actor, Change, History, Metrics
@@ -29,7 +31,17 @@ def split_key(key: str) -> tuple[str, str]:
 class Account:
     """One Mailchimp account. One key is enough here; `rekey` gives it another."""
 
-    __slots__ = ("created", "dc", "id", "in_flight", "key", "lists", "name")
+    __slots__ = (
+        "batch_turn",
+        "batches",
+        "created",
+        "dc",
+        "id",
+        "in_flight",
+        "key",
+        "lists",
+        "name",
+    )
 
     def __init__(self, ident: str, name: str, key: str, created: int) -> None:
         self.id = ident
@@ -39,6 +51,9 @@ class Account:
         self.created = created
         self.lists: dict[str, Audience] = {}
         self.in_flight = 0
+        self.batches: dict[str, Batch] = {}
+        self.batch_turn = asyncio.Lock()
+        """One batch runs at a time per account (MC 10)."""
 
 
 class World:

@@ -12,6 +12,7 @@ from ..exchange import Answer, Request
 from . import (
     account,
     batch_subscribe,
+    batches,
     lists,
     member_tags,
     members,
@@ -31,6 +32,8 @@ class Route(NamedTuple):
 _TABLE: dict[str, dict[str, Handler]] = {
     "/": {"GET": account.show},
     "/ping": {"GET": account.ping},
+    "/batches": {"GET": batches.index, "POST": batches.create},
+    "/batches/{}": {"GET": batches.show, "DELETE": batches.remove},
     "/search-members": {"GET": search.members},
     "/lists": {"GET": lists.index, "POST": lists.create},
     "/lists/{}": {
