@@ -1,0 +1,94 @@
+"""The API: builds the resources, lists the routers. No rules here."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from uuid import UUID
+
+from fastapi import FastAPI
+from starlette.middleware import Middleware
+from starlette.types import Scope
+
+import mcsync
+from mcsync.core.auth.deps import identify
+from mcsync.core.auth.tokens import TokenVerifier
+from mcsync.core.logging import configure_logging
+from mcsync.core.resources import Resources
+from mcsync.core.settings import Settings
+from mcsync.core.web import health
+from mcsync.core.web.docs import install_docs
+from mcsync.core.web.errors import install_error_handlers
+from mcsync.core.web.idempotency import IdempotencyMiddleware
+from mcsync.core.web.middleware import RequestContextMiddleware
+from mcsync.core.web.openapi import (
+    DESCRIPTION,
+    TITLE,
+    install_openapi,
+    operation_id,
+)
+from mcsync.features.audit import router as audit
+
+ROUTERS = (
+    audit.router,
+    health.router,
+)
+
+
+def create_app(settings: Settings | None = None, resources: Resources | None = None) -> FastAPI:
+    """The API. Resources that are handed in stay their owner's; otherwise it builds and closes its own.
+
+    Needs no configuration until it starts, so that ``openapi.json`` can be written anywhere.
+    """
+    settings = settings or (resources.settings if resources else Settings())
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        if resources is not None:
+            yield
+            return
+        configure_logging(settings)
+        built = await Resources.build(settings)
+        _attach(app, built)
+        try:
+            yield
+        finally:
+            await built.close()
+
+    app = FastAPI(
+        title=TITLE,
+        description=DESCRIPTION,
+        version=mcsync.__version__,
+        license_info={"name": "MIT", "identifier": "MIT"},
+        lifespan=lifespan,
+        generate_unique_id_function=operation_id,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        max_body_size=settings.max_body_bytes,
+        # FastAPI's own spans and logs carry raw paths, queries and submitted values.
+        telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
+        middleware=[
+            Middleware(RequestContextMiddleware),
+            Middleware(IdempotencyMiddleware, identify=_caller),
+        ],
+    )
+    install_error_handlers(app)
+    for router in ROUTERS:
+        app.include_router(router)
+    install_docs(app)
+    install_openapi(app)
+    if resources is not None:
+        _attach(app, resources)
+    return app
+
+
+def _attach(app: FastAPI, resources: Resources) -> None:
+    app.state.resources = resources
+    app.state.tokens = TokenVerifier(resources)
+
+
+async def _caller(scope: Scope) -> tuple[UUID, str] | None:
+    """Whose Idempotency-Key it is: the organisation, and the actor who must be the same each time."""
+    actor = await identify(scope)
+    return None if actor is None else (actor.org_id, f"{actor.kind}:{actor.id}")
