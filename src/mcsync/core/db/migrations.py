@@ -1,29 +1,132 @@
-"""Where the migrations lie, and which is the newest; from a checkout and from the wheel."""
+"""Where the migrations are, and bringing a database to their head."""
 
 from __future__ import annotations
 
-from functools import cache
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from pathlib import Path
 
-import mcsync
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, create_async_engine
+from sqlalchemy.pool import NullPool
+
+from mcsync.core.db.session import asyncpg_url
+
+PACKAGE = Path(__file__).resolve().parents[2]
 
 
-@cache
-def migrations_directory() -> Path:
-    """The directory of Alembic's environment. Raises ``FileNotFoundError``."""
-    package = Path(mcsync.__file__).parent
-    for candidate in (package / "migrations", package.parents[1] / "migrations"):
-        if (candidate / "env.py").is_file():
-            return candidate
-    message = "the migrations are not installed"
+def alembic_ini() -> Path:
+    """``alembic.ini``: shipped inside an installed package, at the top of a checkout.
+
+    Raises ``FileNotFoundError`` when the installation has neither.
+    """
+    for folder in (PACKAGE, PACKAGE.parents[1]):
+        if (folder / "alembic.ini").exists() and (folder / "migrations" / "env.py").exists():
+            return folder / "alembic.ini"
+    message = f"The migrations are missing from this installation ({PACKAGE}): install it again."
     raise FileNotFoundError(message)
 
 
-@cache
-def head_revision() -> str:
-    """The newest revision that this version knows."""
-    from alembic.script import ScriptDirectory
+def config(url: str | None = None) -> Config:
+    """Alembic's configuration for a database; ``None`` leaves the URL to the environment."""
+    made = Config(alembic_ini())
+    made.attributes["url"] = url
+    return made
 
-    head = ScriptDirectory(str(migrations_directory())).get_current_head()
-    assert head is not None
-    return head
+
+@lru_cache(maxsize=1)
+def head() -> str:
+    """The revision that this version of mcsync needs."""
+    found = ScriptDirectory.from_config(config()).get_current_head()
+    assert found is not None
+    return found
+
+
+@lru_cache(maxsize=1)
+def revisions() -> frozenset[str]:
+    """Every revision that this version knows."""
+    found = ScriptDirectory.from_config(config()).walk_revisions()
+    return frozenset(one.revision for one in found)
+
+
+def upgrade(url: str) -> None:
+    """Brings the database to :func:`head`. Safe to call twice, and from several processes at once."""
+    _apart_from_the_loop(lambda: command.upgrade(config(url), "head"))
+
+
+def check(url: str) -> None:
+    """Raises ``alembic.util.CommandError`` when the models and the migrated database differ."""
+    _apart_from_the_loop(lambda: command.check(config(url)))
+
+
+def _apart_from_the_loop(work: Callable[[], None]) -> None:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        work()
+        return
+    # Alembic's environment runs an event loop of its own, and a thread can have only one.
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(work).result()
+
+
+async def current(session: AsyncSession) -> str | None:
+    """The revision of the database, or ``None`` when it was never migrated."""
+    try:
+        async with session.begin_nested():
+            row = await session.scalar(text("select version_num from alembic_version"))
+    except DBAPIError:
+        return None
+    return str(row) if row is not None else None
+
+
+SERVICE_GROUP = "mcsync_app"
+
+
+def admit(url: str, role: str, password: str | None) -> None:
+    """Lets a login role work as the service: makes it if need be, and puts it into the group.
+
+    Raises ``ValueError`` when the role does not exist and there is no password to make it with.
+    """
+
+    async def work() -> None:
+        engine = create_async_engine(asyncpg_url(url), poolclass=NullPool, hide_parameters=True)
+        try:
+            async with engine.begin() as connection:
+                await _admit(connection, role, password)
+        finally:
+            await engine.dispose()
+
+    _apart_from_the_loop(lambda: asyncio.run(work()))
+
+
+async def _admit(connection: AsyncConnection, role: str, password: str | None) -> None:
+    known = await connection.scalar(
+        text("select true from pg_roles where rolname = :role"), {"role": role}
+    )
+    if not known:
+        if not password:
+            message = (
+                f"The role {role} does not exist: give its password in MCSYNC_SERVICE_PASSWORD."
+            )
+            raise ValueError(message)
+        # Utility statements take no parameters, so the server quotes them.
+        create = await connection.scalar(
+            text(
+                "select format('create role %I login nosuperuser nobypassrls password %L',"
+                " cast(:role as text), cast(:password as text))"
+            ),
+            {"role": role, "password": password},
+        )
+        await connection.exec_driver_sql(str(create))
+    grant = await connection.scalar(
+        text("select format('grant %I to %I', cast(:group as text), cast(:role as text))"),
+        {"group": SERVICE_GROUP, "role": role},
+    )
+    await connection.exec_driver_sql(str(grant))

@@ -7,9 +7,8 @@ from typing import Final, Literal
 
 from fastapi import APIRouter, Response
 from pydantic import ConfigDict
-from sqlalchemy import text
 
-from mcsync.core.db.migrations import head_revision
+from mcsync.core.db import migrations as schema
 from mcsync.core.resources import Resources
 from mcsync.core.web.deps import ResourcesDep
 from mcsync.core.web.schemas import ResponseModel
@@ -69,29 +68,18 @@ async def _database(
 ) -> tuple[Literal["ok", "unreachable"], Literal["ok", "behind", "ahead", "unknown"]]:
     try:
         async with asyncio.timeout(_SECONDS), resources.db.system() as session:
-            await session.execute(text("select 1"))
-            known = await session.scalar(text("select to_regclass('alembic_version') is not null"))
-            at = (
-                await session.scalar(text("select version_num from alembic_version"))
-                if known
-                else None
-            )
+            at = await schema.current(session)
     except Exception:  # noqa: BLE001 - whatever it is, it cannot be reached
         return "unreachable", "unknown"
     if at is None:
         return "ok", "behind"
-    return "ok", _compared(str(at))
+    return "ok", _compared(at)
 
 
 def _compared(at: str) -> Literal["ok", "behind", "ahead"]:
-    from alembic.script import ScriptDirectory
-
-    from mcsync.core.db.migrations import migrations_directory
-
-    if at == head_revision():
+    if at == schema.head():
         return "ok"
-    known = {one.revision for one in ScriptDirectory(str(migrations_directory())).walk_revisions()}
-    return "behind" if at in known else "ahead"
+    return "behind" if at in schema.revisions() else "ahead"
 
 
 async def _redis(resources: Resources) -> Literal["ok", "unreachable"]:
