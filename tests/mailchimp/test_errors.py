@@ -146,9 +146,7 @@ LISTS = "a@b.org has signed up to a lot of lists very recently; we're not allowi
 def test_words_tell_why(
     text: str, error_code: str, field: str, message: str, code: RefusalCode
 ) -> None:
-    assert (
-        classify_refusal(text, error_code=error_code, field=field, field_message=message) is code
-    )
+    assert classify_refusal(text, error_code=error_code, field=field, field_message=message) is code
 
 
 def test_a_field_error_names_the_reason_of_a_400() -> None:

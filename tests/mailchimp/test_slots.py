@@ -142,9 +142,12 @@ class TestLimiter:
 
     async def test_the_live_lane_is_open_while_bulk_is_full(self, store: SlotStore) -> None:
         limiter = SlotLimiter(store, bulk=1, live=1)
-        async with asyncio.timeout(20), limiter.hold("a", Lane.BULK):
-            async with limiter.hold("a", Lane.LIVE) as slot:
-                assert slot.lane is Lane.LIVE
+        async with (
+            asyncio.timeout(20),
+            limiter.hold("a", Lane.BULK),
+            limiter.hold("a", Lane.LIVE) as slot,
+        ):
+            assert slot.lane is Lane.LIVE
 
     async def test_a_release_wakes_the_next_waiter_without_its_pause(
         self, store: SlotStore

@@ -18,8 +18,7 @@ from mcsync.mailchimp import (
     TransientError,
     build_http,
 )
-
-from .server import Server, serving
+from tests.mailchimp.server import Server, serving
 
 KEY = "0123456789abcdef0123456789abcdef-us6"
 ONCE = RetryPolicy(max_attempts=1)
@@ -49,9 +48,7 @@ def client_for(http: httpx.AsyncClient, url: str, **options: object) -> Mailchim
     return MailchimpClient(http, **settings)  # type: ignore[arg-type]
 
 
-async def test_it_signs_in_with_basic_credentials(
-    server: Server, http: httpx.AsyncClient
-) -> None:
+async def test_it_signs_in_with_basic_credentials(server: Server, http: httpx.AsyncClient) -> None:
     assert (await client_for(http, server.url).account()).account_id == "acc"
     assert server.headers[b"authorization"] == httpx.BasicAuth("mcsync", KEY)._auth_header.encode()
 

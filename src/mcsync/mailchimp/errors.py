@@ -98,7 +98,7 @@ class TransientError(MailchimpError):
         self.outcome_unknown = outcome_unknown
 
 
-class MailchimpTimeout(TransientError):  # noqa: N818 - the name is what a reader says
+class MailchimpTimeout(TransientError):
     """No answer in time; Mailchimp may still be working on the call (MC 15)."""
 
 
@@ -261,7 +261,7 @@ class _Problem:
         )
 
 
-def _by_status(  # noqa: PLR0911 - a table of statuses, one line each
+def _by_status(
     problem: _Problem, *, is_problem: bool, write: bool, about_contact: bool
 ) -> MailchimpError:
     match problem.status:

@@ -23,7 +23,7 @@ _AROUND: Final = (
 )
 
 
-class InvalidApiKey(ValueError):  # noqa: N818 - the name is what a reader says
+class InvalidApiKey(ValueError):
     """The text is not a Mailchimp API key. The message never repeats the text."""
 
 

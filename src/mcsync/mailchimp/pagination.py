@@ -73,7 +73,7 @@ async def iterate_members(
     `last_changed`. A page that ends in a 504 or a time-out is asked for again at 500 rows,
     then at 250. Raises `ValueError` for a page size below 2, and `MailchimpError`.
     """
-    if page_size < 2:  # noqa: PLR2004 - one row of overlap, one of progress
+    if page_size < 2:
         message = "page_size must be at least 2"
         raise ValueError(message)
     walk = _Walk(client, list_id, status, page_size, fields)
