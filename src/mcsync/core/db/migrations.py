@@ -60,6 +60,11 @@ def upgrade(url: str) -> None:
     _apart_from_the_loop(lambda: command.upgrade(config(url), "head"))
 
 
+def downgrade(url: str) -> None:
+    """Takes every migration back: all data is lost."""
+    _apart_from_the_loop(lambda: command.downgrade(config(url), "base"))
+
+
 def check(url: str) -> None:
     """Raises ``alembic.util.CommandError`` when the models and the migrated database differ."""
     _apart_from_the_loop(lambda: command.check(config(url)))

@@ -1,0 +1,119 @@
+"""What operators do to the platform itself: organisations, tokens, master keys. No procedure does this."""
+
+from __future__ import annotations
+
+import getpass
+from datetime import datetime
+from uuid import UUID
+
+from uuid6 import uuid7
+
+from mcsync.core.auth import Actor, Role
+from mcsync.core.auth.organisations import (
+    create_organisation,
+    get_organisation,
+    organisation_ids,
+)
+from mcsync.core.auth.tokens import IssuedToken, issue_token, list_tokens, revoke_token
+from mcsync.core.db.platform import Organisation, ServiceToken
+from mcsync.core.errors import BadRequestError, NotFoundError
+from mcsync.core.resources import Resources
+from mcsync.features import audit
+from mcsync.features.audit import AuditAction
+
+
+def operator(org_id: UUID) -> Actor:
+    """Whoever sits at this command line, with every scope: they hold the database's URL."""
+    try:
+        label = getpass.getuser()
+    except (KeyError, OSError):
+        label = "operator"
+    return Actor.cli(org_id, label)
+
+
+async def new_organisation(resources: Resources, name: str) -> Organisation:
+    """A new tenant. Raises ``ConflictError`` (``name_taken``)."""
+    org_id = uuid7()
+    async with resources.db.transaction(org_id) as session:
+        organisation = await create_organisation(session, resources.keys, name=name)
+        audit.record(
+            session,
+            operator(org_id),
+            AuditAction.ORGANISATION_CREATE,
+            entity="organisation",
+            entity_id=org_id,
+        )
+    return organisation
+
+
+async def organisations(resources: Resources) -> list[Organisation]:
+    """Every organisation, oldest first."""
+    found = []
+    for org_id in await organisation_ids(resources.db):
+        async with resources.db.transaction(org_id) as session:
+            organisation = await get_organisation(session)
+            if organisation is not None:
+                found.append(organisation)
+    return found
+
+
+async def choose_organisation(resources: Resources, wanted: str | None) -> Organisation:
+    """The organisation of this id or name (whatever the case); without either, the only one.
+
+    Raises ``NotFoundError`` (``organisation_not_found``) and ``BadRequestError``
+    (``organisation_needed``).
+    """
+    everyone = await organisations(resources)
+    if wanted is None:
+        if len(everyone) == 1:
+            return everyone[0]
+        message = (
+            "There are several organisations: choose one with --org."
+            if everyone
+            else "There is no organisation yet: make one with `mcsync org create NAME`."
+        )
+        raise BadRequestError(message, code="organisation_needed")
+    for organisation in everyone:
+        if str(organisation.id) == wanted.lower() or organisation.name.lower() == wanted.lower():
+            return organisation
+    message = "There is no such organisation; `mcsync org list` shows all."
+    raise NotFoundError(message, code="organisation_not_found")
+
+
+async def new_token(
+    resources: Resources, org_id: UUID, *, name: str, role: Role, expires_at: datetime | None = None
+) -> IssuedToken:
+    """A token of the organisation; its secret is in the answer and nowhere else."""
+    async with resources.db.transaction(org_id) as session:
+        issued = await issue_token(
+            session, resources.hash_keys, name=name, role=role, expires_at=expires_at
+        )
+        audit.record(
+            session,
+            operator(org_id),
+            AuditAction.TOKEN_CREATE,
+            entity="token",
+            entity_id=issued.id,
+            diff={"role": role.value, "expiresAt": expires_at},
+        )
+    return issued
+
+
+async def tokens(resources: Resources, org_id: UUID) -> list[ServiceToken]:
+    """The organisation's tokens, newest first; never their secrets."""
+    async with resources.db.transaction(org_id) as session:
+        return await list_tokens(session)
+
+
+async def end_token(resources: Resources, org_id: UUID, token_id: UUID, *, at: datetime) -> None:
+    """Ends a token at ``at``. Raises ``NotFoundError``."""
+    async with resources.db.transaction(org_id) as session:
+        await revoke_token(session, token_id, at=at)
+        audit.record(
+            session,
+            operator(org_id),
+            AuditAction.TOKEN_REVOKE,
+            entity="token",
+            entity_id=token_id,
+            diff={"at": at},
+        )

@@ -1,0 +1,121 @@
+"""The production pieces: ``api``, ``worker``, ``migrate``, ``openapi``, ``sandbox``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mcsync.cli.console import AsJson, Exit, Output, explained, settings
+from mcsync.core.settings import Settings
+
+
+def api(
+    host: Annotated[str, typer.Option(help="Interface to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 8000,
+    trusted_proxies: Annotated[
+        str, typer.Option(help="Addresses whose X-Forwarded-* headers are believed.")
+    ] = "127.0.0.1",
+) -> None:
+    """Run the API. More load: more of these processes behind a proxy."""
+    import uvicorn
+
+    out = Output(as_json=False)
+    explained(out, lambda: _ready().require_service())
+    uvicorn.run(
+        "mcsync.app:create_app",
+        factory=True,
+        host=host,
+        port=port,
+        access_log=False,  # mcsync logs requests itself, without what must not be in a log
+        log_config=None,
+        proxy_headers=True,
+        forwarded_allow_ips=trusted_proxies,
+        server_header=False,
+        timeout_graceful_shutdown=10,
+    )
+
+
+def worker() -> None:
+    """Run a worker: syncs, orders, cron jobs. More load: more of these processes."""
+    from mcsync import worker as process
+
+    out = Output(as_json=False)
+    configuration = explained(out, _ready)
+    explained(out, configuration.require_service)
+    explained(out, lambda: process.run(configuration))
+
+
+def _ready() -> Settings:
+    from mcsync.core.logging import configure_logging
+
+    configuration = settings()
+    configure_logging(configuration)
+    return configuration
+
+
+def migrate(
+    service_role: Annotated[
+        str | None,
+        typer.Option(
+            help="A login role that the service uses: is made with the password in"
+            " MCSYNC_SERVICE_PASSWORD if it does not exist, and put into the group mcsync_app."
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Bring the database to this version: uses MCSYNC_MIGRATION_DATABASE_URL. Safe to repeat."""
+    from mcsync.core.db import migrations
+
+    out = Output(as_json)
+
+    def work() -> str:
+        configuration = settings()
+        url = configuration.migration_url
+        migrations.upgrade(url)
+        if service_role:
+            password = os.environ.get("MCSYNC_SERVICE_PASSWORD")
+            migrations.admit(url, service_role, password)
+        return migrations.head()
+
+    head = explained(out, work)
+    out.result({"revision": head}, lambda c: c.print(f"The database is at revision {head}."))
+
+
+def openapi(
+    check: Annotated[
+        bool, typer.Option("--check", help="Compare with openapi.json instead of printing.")
+    ] = False,
+    file: Annotated[Path, typer.Option(help="The published document.")] = Path("openapi.json"),
+) -> None:
+    """Print the OpenAPI document, or check that the published one is fresh."""
+    from mcsync.app import create_app
+    from mcsync.core.web.openapi import render_openapi
+
+    document = render_openapi(create_app(Settings.model_construct()))
+    if not check:
+        sys.stdout.write(document)
+        return
+    out = Output(as_json=False)
+    published = file.read_text() if file.exists() else ""
+    if published != document:
+        out.fail(Exit.ATTENTION, f"{file} is not what the code says: run `make openapi`.")
+    out.note(f"{file} is fresh.")
+
+
+def sandbox(
+    host: Annotated[str, typer.Option(help="Interface to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0 takes a free port.")] = 0,
+    config: Annotated[str, typer.Option(help="Settings as a JSON object, camelCase.")] = "{}",
+) -> None:
+    """Run the Mailchimp emulator; prints a line of JSON with its address and key when ready."""
+    os.execv(  # noqa: S606 - the emulator takes this process's place
+        sys.executable,
+        [
+            sys.executable, "-m", "mcsync.sandbox",
+            "--host", host, "--port", str(port), "--config", config,
+        ],
+    )  # fmt: skip
