@@ -1,0 +1,306 @@
+"""The mirror: what Mailchimp last told us of each member (``sync.md`` 2).
+
+Everything read comes in through :func:`merge`, a page at a time, as sets. A row never goes back in
+``last_changed``; on a tie the stricter status stays. Who unsubscribed a member follows from what we
+had asked for ourselves (an intent is committed before each call) and from Mailchimp's reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from mcsync.mailchimp import Member as MailchimpMember
+from mcsync.mailchimp import MemberStatus, normalise_address, subscriber_hash
+
+FIELDS = (
+    "id", "email_address", "contact_id", "status", "unsubscribe_reason", "source",
+    "timestamp_opt", "timestamp_signup", "last_changed",
+)  # fmt: skip
+"""All that the mirror needs of a member."""
+
+STATUSES = tuple(status.value for status in MemberStatus)
+
+_STRICTNESS = """array_position(
+    array['subscribed', 'pending', 'transactional', 'unsubscribed', 'archived', 'cleaned'], {})"""
+
+_ARRIVED = """
+create temp table if not exists arrived (
+    h uuid, email text, contact_id text, status text, last_changed timestamptz,
+    opt timestamptz, signup timestamptz, reason text, source text
+) on commit drop
+"""
+
+_FILL = """
+insert into arrived
+select distinct on (1) * from unnest(
+    cast(:h as uuid[]), cast(:email as text[]), cast(:contact_id as text[]), cast(:status as text[]),
+    cast(:last_changed as timestamptz[]), cast(:opt as timestamptz[]), cast(:signup as timestamptz[]),
+    cast(:reason as text[]), cast(:source as text[]))
+order by 1, 5 desc nulls last
+"""
+
+# The member's contact_id is known here under another address: the person (or an admin) changed it at
+# Mailchimp. Our own source still says the old one, which from now on stands for the new.
+_MOVED = """
+create temp table moved on commit drop as
+select a.h as new_hash, a.email, m.address_hash as old_hash from arrived a
+join audience_members m on m.audience_id = '{audience}' and m.contact_id = a.contact_id
+     and m.address_hash <> a.h and m.status <> 'absent'
+     and (m.last_changed is null or a.last_changed is null or a.last_changed >= m.last_changed)
+"""
+
+_MOVE = (
+    """delete from audience_members m using moved v
+       where m.audience_id = :audience and m.address_hash = v.new_hash""",
+    """update audience_members m set address_hash = v.new_hash, email = v.email from moved v
+       where m.audience_id = :audience and m.address_hash = v.old_hash""",
+    """insert into segment_members (org_id, segment_id, audience_id, address_hash)
+       select t.org_id, t.segment_id, t.audience_id, v.new_hash from segment_members t
+       join moved v on t.address_hash = v.old_hash where t.audience_id = :audience
+       on conflict do nothing""",
+    """delete from segment_members t using moved v
+       where t.audience_id = :audience and t.address_hash = v.old_hash""",
+    """update audience_aliases x set member_hash = v.new_hash, email = v.email from moved v
+       where x.audience_id = :audience and x.member_hash = v.old_hash""",
+    # changed back to what our source says: no alias any more
+    """delete from audience_aliases x
+       where x.audience_id = :audience and x.source_hash = x.member_hash""",
+    """insert into audience_aliases (org_id, audience_id, source_hash, member_hash, email)
+       select :org, :audience, v.old_hash, v.new_hash, v.email from moved v
+       where exists (select from contacts c where c.org_id = :org and c.deleted_at is null
+                     and c.address_hash = v.old_hash)
+       on conflict (audience_id, source_hash)
+       do update set member_hash = excluded.member_hash, email = excluded.email""",
+)
+
+_ADMIN = "coalesce({0}.reason, '') = '' or {0}.reason ilike '%by admin%'"
+
+_UPSERT = f"""
+insert into audience_members as m (
+    org_id, audience_id, address_hash, email, contact_id, status, last_changed, timestamp_opt,
+    timestamp_signup, unsubscribe_reason, source, unsubscribed_by)
+select :org, :audience, a.h,
+       case when exists (select from contacts c where c.org_id = :org and c.address_hash = a.h)
+              or exists (select from audience_aliases x
+                         where x.audience_id = :audience and x.member_hash = a.h)
+              or exists (select from segment_members t
+                         where t.audience_id = :audience and t.address_hash = a.h)
+            then a.email end,
+       a.contact_id, a.status, a.last_changed, a.opt, a.signup, a.reason, a.source,
+       case when a.status = 'unsubscribed'
+            then case when {_ADMIN.format("a")} then 'others' else 'person' end end
+from arrived a
+on conflict (audience_id, address_hash) do update set
+    email = coalesce(excluded.email, m.email),
+    contact_id = excluded.contact_id,
+    status = excluded.status,
+    last_changed = excluded.last_changed,
+    timestamp_opt = excluded.timestamp_opt,
+    timestamp_signup = excluded.timestamp_signup,
+    unsubscribe_reason = excluded.unsubscribe_reason,
+    source = excluded.source,
+    unsubscribed_by = case
+        when excluded.status <> 'unsubscribed' then null
+        when excluded.unsubscribed_by = 'person' then 'person'
+        when m.status = 'unsubscribed' then coalesce(m.unsubscribed_by, 'others')
+        when m.unsubscribe_intent_at is not null
+             and excluded.last_changed >= date_trunc('second', m.unsubscribe_intent_at) then 'us'
+        else 'others' end,
+    unsubscribe_cause = case
+        when excluded.status <> 'unsubscribed' or excluded.unsubscribed_by = 'person' then null
+        when m.status = 'unsubscribed' then m.unsubscribe_cause
+        when m.unsubscribe_intent_at is not null
+             and excluded.last_changed >= date_trunc('second', m.unsubscribe_intent_at)
+             then m.unsubscribe_intent end,
+    archived_by_us = excluded.status = 'archived' and (
+        (m.status = 'archived' and m.archived_by_us)
+        or (m.status = 'subscribed' and m.archive_intent_at is not null
+            and excluded.last_changed >= date_trunc('second', m.archive_intent_at))),
+    resubscribed_at = case
+        when excluded.status in ('subscribed', 'pending') and m.status = 'unsubscribed'
+             then excluded.last_changed
+        when excluded.status in ('subscribed', 'pending') then m.resubscribed_at end,
+    pending_added_at = case when excluded.status = 'subscribed' then null
+                            else m.pending_added_at end,
+    owned = case
+        -- who came back by themselves is no longer ours to remove
+        when m.status = 'unsubscribed' and excluded.status in ('subscribed', 'pending') then false
+        when m.owned then true
+        -- the answer to our own add was lost, and this is what it did
+        else m.status = 'absent' and m.intent_at is not null
+             and coalesce(excluded.source, '') ilike 'api%'
+             and greatest(excluded.timestamp_opt, excluded.timestamp_signup)
+                 >= date_trunc('second', m.intent_at) end
+where m.status = 'absent' or m.last_changed is null or excluded.last_changed is null
+   or excluded.last_changed > m.last_changed
+   or (excluded.last_changed = m.last_changed
+       and ({_STRICTNESS.format("excluded.status")}) >= ({_STRICTNESS.format("m.status")})
+       and (m.status, m.contact_id, m.unsubscribe_reason, m.source, m.timestamp_opt, m.timestamp_signup)
+           is distinct from (excluded.status, excluded.contact_id, excluded.unsubscribe_reason,
+                             excluded.source, excluded.timestamp_opt, excluded.timestamp_signup))
+returning address_hash, status, unsubscribed_by, last_changed, (xmax = 0) as is_new
+"""
+
+# Of what just arrived: unsubscribed by the person. Under our own hashes, contacts only.
+_PULLED_WITHDRAWALS = """
+insert into pulled_withdrawals
+select distinct on (c.address_hash) c.address_hash, m.last_changed
+from arrived a
+join audience_members m on m.audience_id = :audience and m.address_hash = a.h
+     and m.status = 'unsubscribed' and m.unsubscribed_by = 'person'
+left join audience_aliases x on x.audience_id = :audience and x.member_hash = a.h
+join contacts c on c.org_id = :org and c.address_hash in (a.h, x.source_hash)
+"""
+
+# Subscribed again after a withdrawal, not by us: an opt-in, where the person did it (sync.md 2).
+_PULLED_OPT_INS = """
+insert into pulled_opt_ins
+select distinct on (c.address_hash) c.address_hash, m.timestamp_opt
+from arrived a
+join audience_members m on m.audience_id = :audience and m.address_hash = a.h
+     and m.status = 'subscribed' and m.timestamp_opt is not null
+left join audience_aliases x on x.audience_id = :audience and x.member_hash = a.h
+join contacts c on c.org_id = :org and c.address_hash in (a.h, x.source_hash)
+join address_consents k on k.org_id = :org and k.address_hash = c.address_hash
+where k.withdrawn_at is not null and (k.given_at is null or k.given_at <= k.withdrawn_at)
+  and m.timestamp_opt > k.withdrawn_at
+  and (k.withdrawn_source = 'mailchimp' or m.source ilike '%form%' or m.source ilike '%page%')
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Arrivals:
+    """What a page brought: rows that changed the mirror, withdrawals and opt-ins to record."""
+
+    changed: int
+    withdrawals: int
+    opt_ins: int
+
+
+async def merge(
+    session: AsyncSession, org_id: UUID, audience_id: UUID, members: Sequence[MailchimpMember]
+) -> Arrivals:
+    """Brings a page of members into the mirror.
+
+    Leaves two temporary tables (``address_hash``, ``effective_at``; our own hashes, contacts only) for
+    the consent records: ``pulled_withdrawals`` and ``pulled_opt_ins``.
+    """
+    base = {"org": org_id, "audience": audience_id}
+    await session.execute(text("drop table if exists arrived, moved"))
+    await session.execute(text(_ARRIVED))
+    await session.execute(text(_FILL), _columns(members))
+    await session.execute(text(_MOVED.format(audience=audience_id)))
+    if (await session.execute(text("select exists (select from moved)"))).scalar_one():
+        for statement in _MOVE:
+            await session.execute(text(statement), _only(statement, base))
+    changed = len((await session.execute(text(_UPSERT), base)).all())
+    for table in ("pulled_withdrawals", "pulled_opt_ins"):
+        await session.execute(text(f"drop table if exists {table}"))
+        await session.execute(
+            text(
+                f"create temp table {table} (address_hash uuid, effective_at timestamptz)"
+                " on commit drop"
+            )
+        )
+    withdrawals = await session.execute(text(_PULLED_WITHDRAWALS), base)
+    opt_ins = await session.execute(text(_PULLED_OPT_INS), base)
+    # who is a member again has outlived what was once refused
+    await session.execute(
+        text(
+            """delete from audience_refusals r using arrived a
+               where r.audience_id = :audience and r.address_hash = a.h
+                 and r.code in ('forgotten', 'fake', 'compliance', 'unsubscribed', 'throttled')
+                 and a.status in ('subscribed', 'pending')"""
+        ),
+        {"audience": audience_id},
+    )
+    return Arrivals(changed, _count(withdrawals), _count(opt_ins))
+
+
+def _count(result: Any) -> int:
+    return int(result.rowcount)
+
+
+def _only(statement: str, params: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in params.items() if f":{name}" in statement}
+
+
+def member_hash(member: MailchimpMember) -> UUID:
+    """The hash a member is addressed by: Mailchimp's own id where it is one, else ours (MC 4.1)."""
+    try:
+        return UUID(hex=member.id)
+    except (ValueError, AttributeError):
+        return UUID(hex=subscriber_hash(member.email_address))
+
+
+def _columns(members: Sequence[MailchimpMember]) -> dict[str, list[Any]]:
+    return {
+        "h": [member_hash(m) for m in members],
+        "email": [normalise_address(m.email_address) for m in members],
+        "contact_id": [m.contact_id for m in members],
+        "status": [str(m.status) for m in members],
+        "last_changed": [m.last_changed for m in members],
+        "opt": [m.timestamp_opt for m in members],
+        "signup": [m.timestamp_signup for m in members],
+        "reason": [m.unsubscribe_reason for m in members],
+        "source": [m.source for m in members],
+    }
+
+
+async def mark_absent(session: AsyncSession, audience_id: UUID, hashes: Sequence[UUID]) -> None:
+    """These addresses are not on the list: Mailchimp answered 404 for each."""
+    await session.execute(
+        text(
+            """update audience_members set status = 'absent', contact_id = null, last_changed = null
+               where audience_id = :audience and address_hash = any(cast(:hashes as uuid[]))"""
+        ),
+        {"audience": audience_id, "hashes": list(hashes)},
+    )
+
+
+async def mark_seen(
+    session: AsyncSession, audience_id: UUID, hashes: Sequence[UUID], generation: int
+) -> None:
+    """These members were part of a full pull; :func:`drop_unseen` removes the others."""
+    await session.execute(
+        text(
+            """update audience_members set pulled_in = :generation
+               where audience_id = :audience and address_hash = any(cast(:hashes as uuid[]))"""
+        ),
+        {"audience": audience_id, "hashes": list(hashes), "generation": generation},
+    )
+
+
+async def drop_unseen(
+    session: AsyncSession, audience_id: UUID, generation: int, *, started_at: datetime
+) -> int:
+    """After a complete full pull: members it did not show are gone. Answers how many."""
+    gone = await session.execute(
+        text(
+            """update audience_members set status = 'absent', contact_id = null, last_changed = null
+               where audience_id = :audience and status <> 'absent'
+                 and pulled_in is distinct from :generation
+                 and (pushed_at is null or pushed_at < :started)"""
+        ),
+        {"audience": audience_id, "generation": generation, "started": started_at},
+    )
+    return _count(gone)
+
+
+async def status_counts(session: AsyncSession, audience_id: UUID) -> dict[str, int]:
+    """How many members the mirror holds in each of Mailchimp's statuses."""
+    rows = await session.execute(
+        text(
+            """select status, count(*) from audience_members
+               where audience_id = :audience and status <> 'absent' group by status"""
+        ),
+        {"audience": audience_id},
+    )
+    return {str(row[0]): int(row[1]) for row in rows}

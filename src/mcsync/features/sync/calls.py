@@ -1,0 +1,509 @@
+"""Write calls in SQL: taken before they are sent, recorded after they are answered (``sync.md`` 5).
+
+A call is a row of its own from before it is sent. Taking it reads consent, erasure and claim of every
+row again and drops what no longer holds; recording it writes outcomes, mirror and counters at once.
+Between the two a process may die: what was taken is planned again, and decided again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from mcsync.features.sync import decide
+from mcsync.features.sync.runs import Claimed, FencedError
+
+LOCK = "pg_advisory_xact_lock{shared}(hashtextextended(cast(:audience as text), 0))"
+"""Takers share it, an order's barrier takes it alone for a moment: so an order sees every call that was
+taken without knowing of the withdrawal, and every later taker knows of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One member of a taken call. ``body`` is its JSON, ready to be sent."""
+
+    seq: int
+    address_hash: UUID
+    email: str
+    action: str
+    reason: str
+    status: str
+    wanted_status: str
+    body: str
+    fields: str
+    payload_hash: UUID | None
+    payload_tags: str
+    feeder: UUID | None
+    given_at: datetime | None
+    old_hash: UUID | None
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A call that is about to be sent."""
+
+    id: UUID
+    rows: list[Row]
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of one row, as recorded. ``code``: why it was refused; None where it was accepted."""
+
+    row: Row
+    status: str | None = None
+    last_changed: datetime | None = None
+    contact_id: str | None = None
+    timestamp_opt: datetime | None = None
+    timestamp_signup: datetime | None = None
+    tagged: bool = False
+    created: bool = False
+    code: str | None = None
+    message: str | None = None
+    field: str | None = None
+    next_try_at: datetime | None = None
+
+
+@dataclass(slots=True)
+class Answer:
+    """The outcomes of one call. ``reread``: rows that the answer did not account for."""
+
+    outcomes: list[Outcome] = field(default_factory=list)
+    reread: list[Row] = field(default_factory=list)
+    untagged: list[Row] = field(default_factory=list)
+
+
+_PICK = """
+update sync_changes h set state = 'taken', call_id = :call, tries = tries + 1
+from (select seq from sync_changes
+      where run_id = :run and state = 'planned' and action = any(cast(:actions as text[]))
+      order by seq limit :most for update skip locked) n
+where h.run_id = :run and h.seq = n.seq
+returning h.seq, h.address_hash, h.action
+"""
+
+# Empty values are sent only where our last push was not empty (sync.md 3). An update never carries a
+# status; `status_if_new` keeps a member that has vanished from being subscribed behind our back where
+# it was waiting for its confirmation.
+_DECIDE = """
+with picked as (
+    select * from unnest(cast(:seqs as bigint[]), cast(:hashes as uuid[]), cast(:acts as text[]))
+        as p(seq, mh, planned)),
+cand as (select distinct mh from picked),
+{ctes}
+select p.seq, d.mh, d.email, d.action, d.reason, d.status, d.wanted_status, d.payload_hash,
+       array_to_string(array(select e.key from jsonb_each(d.payload) e where e.value <> '""'), ',')
+           as payload_tags,
+       d.feeder, d.given_at, d.old_hash, s.fields::text as fields,
+       case when d.action = 'unsubscribe'
+            then jsonb_build_object('email_address', d.email, 'status', 'unsubscribed')
+            else jsonb_build_object(
+                'email_address', d.email,
+                case when d.action = 'resubscribe' or d.reason = 'back' or :requires_status
+                     then 'status' else 'status_if_new' end,
+                case when d.action = 'update' and d.status = 'pending' then 'unsubscribed'
+                     else d.wanted_status end,
+                'merge_fields', s.fields,
+                'tags', jsonb_build_array(cast(:tag as text))) end::text as body
+from picked p join decided d on d.mh = p.mh and d.action = p.planned
+cross join lateral (
+    select coalesce(jsonb_object_agg(e.key, e.value), '{{}}') as fields
+    from jsonb_each(d.payload) e
+    where e.value <> '""' or e.key = any(d.payload_tags)) s
+where d.email is not null
+"""
+
+_DROP = """
+update sync_changes set state = :state, outcome_code = 'no_longer_holds', call_id = null,
+       done_at = null
+where run_id = :run and call_id = :call and not seq = any(cast(:kept as bigint[]))
+"""
+
+_INTENTS = {
+    "add": """
+        insert into audience_members as m (org_id, audience_id, address_hash, email, status, intent_at)
+        select :org, :audience, h, e, 'absent', now()
+        from unnest(cast(:hashes as uuid[]), cast(:emails as text[])) as t(h, e)
+        on conflict (audience_id, address_hash)
+        do update set intent_at = coalesce(m.intent_at, now()), email = excluded.email""",
+    "unsubscribe": """
+        update audience_members m set unsubscribe_intent = t.cause, unsubscribe_intent_at = now()
+        from unnest(cast(:hashes as uuid[]), cast(:causes as text[])) as t(h, cause)
+        where m.audience_id = :audience and m.address_hash = t.h""",
+    "archive": """
+        update audience_members m set archive_intent_at = now()
+        where m.audience_id = :audience and m.address_hash = any(cast(:hashes as uuid[]))""",
+}
+
+
+async def take(
+    session: AsyncSession,
+    run: Claimed,
+    decision: decide.Decision,
+    *,
+    call_id: UUID,
+    actions: Sequence[str],
+    most: int,
+    tag: str,
+    requires_status: bool = False,
+) -> Taken | None:
+    """Takes the next rows of these actions; None when there are none left.
+
+    Raises :class:`FencedError` where the run is another worker's by now, or is being cancelled.
+    """
+    base = {"run": run.id, "audience": run.audience_id, "org": run.org_id, "call": call_id}
+    await session.execute(
+        text("select " + LOCK.format(shared="_shared")), {"audience": str(run.audience_id)}
+    )
+    fence = text(
+        "select 1 from sync_runs where id = :run and epoch = :epoch and status = 'pushing'"
+    )
+    if (await session.execute(fence, {"run": run.id, "epoch": run.epoch})).one_or_none() is None:
+        raise FencedError
+    picked = (
+        await session.execute(
+            text(_PICK), {"run": run.id, "call": call_id, "actions": list(actions), "most": most}
+        )
+    ).all()
+    if not picked:
+        return None
+    decided = await session.execute(
+        text(_DECIDE.format(ctes=decision.ctes)),
+        {
+            **decision.params,
+            "seqs": [r.seq for r in picked],
+            "hashes": [r.address_hash for r in picked],
+            "acts": [r.action for r in picked],
+            "tag": tag,
+            "requires_status": requires_status,
+        },
+    )
+    rows = [
+        Row(
+            r.seq, r.mh, r.email, r.action, r.reason, r.status, r.wanted_status, r.body, r.fields,
+            r.payload_hash, r.payload_tags, r.feeder, r.given_at, r.old_hash,
+        )
+        for r in decided
+    ]  # fmt: skip
+    if len(rows) < len(picked):
+        await session.execute(
+            text(_DROP),
+            {
+                "run": run.id, "call": call_id, "kept": [r.seq for r in rows],
+                "state": "obsolete" if run.approved else "dropped",
+            },
+        )  # fmt: skip
+        # an archive that is dropped after its tag went: the tag is not there any more
+        await session.execute(
+            text(
+                """delete from segment_members t using sync_changes h
+                   where h.run_id = :run and h.untagged and h.action = 'archive'
+                     and h.state in ('dropped', 'obsolete')
+                     and t.segment_id = :segment and t.audience_id = :audience
+                     and t.address_hash = h.address_hash"""
+            ),
+            {"run": run.id, "segment": run.segment_id, "audience": run.audience_id},
+        )
+    if rows:
+        await _intend(session, base, rows)
+    return Taken(call_id, rows)
+
+
+async def _intend(session: AsyncSession, base: dict[str, Any], rows: Sequence[Row]) -> None:
+    """Commits what is about to be asked for, and the call itself."""
+    touched = [r.address_hash for r in rows] + [r.old_hash for r in rows if r.old_hash]
+    await session.execute(
+        text(
+            """insert into audience_calls (id, org_id, audience_id, run_id, kind, addresses)
+               values (:call, :org, :audience, :run, :kind, cast(:hashes as uuid[]))"""
+        ),
+        {**base, "kind": rows[0].action, "hashes": touched},
+    )
+    for kind, statement in _INTENTS.items():
+        chosen = [r for r in rows if r.action == kind]
+        if chosen:
+            await session.execute(
+                text(statement),
+                {
+                    name: value
+                    for name, value in {
+                        **base,
+                        "hashes": [r.address_hash for r in chosen],
+                        "emails": [r.email for r in chosen],
+                        "causes": [cause(r) for r in chosen],
+                    }.items()
+                    if f":{name}" in statement
+                },
+            )
+
+
+def cause(row: Row) -> str:
+    """Why we unsubscribe: a withdrawal, or because the address left."""
+    return "left" if row.reason == "left" else "withdrawal"
+
+
+async def mark_sent(session: AsyncSession, call_id: UUID) -> None:
+    """The call leaves now: an order waits for its answer, at most two minutes from here."""
+    await session.execute(
+        text("update audience_calls set sent_at = clock_timestamp() where id = :call"),
+        {"call": call_id},
+    )
+
+
+_RECORD_MEMBERS = """
+update audience_members m set
+    status = case when o.newer then o.status else m.status end,
+    last_changed = case when o.newer then coalesce(o.last_changed, m.last_changed)
+                        else m.last_changed end,
+    contact_id = coalesce(nullif(o.contact_id, ''), m.contact_id),
+    timestamp_opt = coalesce(o.opt, m.timestamp_opt),
+    timestamp_signup = coalesce(o.signup, m.timestamp_signup),
+    email = o.email,
+    owned = m.owned or (o.action = 'add' and o.reason = 'new' and (
+        o.created or coalesce(greatest(o.opt, o.signup) >= date_trunc('second', m.intent_at), false))),
+    intent_at = null,
+    unsubscribed_by = case when not o.newer then m.unsubscribed_by
+                           when o.status = 'unsubscribed' then 'us' end,
+    unsubscribe_cause = case when not o.newer then m.unsubscribe_cause
+                             when o.status = 'unsubscribed' then o.cause end,
+    unsubscribe_intent = null, unsubscribe_intent_at = null,
+    archived_by_us = case when not o.newer then m.archived_by_us
+                          else o.status = 'archived' and m.status = 'subscribed' end,
+    archive_intent_at = null,
+    resubscribed_at = case when o.newer then null else m.resubscribed_at end,
+    pending_added_at = case
+        when o.newer and o.status = 'subscribed' then null
+        when o.action = 'add' and o.status = 'pending' then now()
+        else m.pending_added_at end,
+    asked_again_at = case when o.reason = 'ask_again' then o.given_at else m.asked_again_at end,
+    payload_hash = coalesce(o.payload_hash, m.payload_hash),
+    payload_tags = case when o.payload_hash is null then m.payload_tags
+                        else string_to_array(o.payload_tags, ',') end,
+    fed_by = coalesce(o.feeder, m.fed_by),
+    pushed_at = clock_timestamp()
+from (select t.*, k.last_changed is null or t.last_changed is null
+             or t.last_changed >= k.last_changed as newer
+      from unnest(
+        cast(:h as uuid[]), cast(:email as text[]), cast(:action as text[]), cast(:reason as text[]),
+        cast(:status as text[]), cast(:last_changed as timestamptz[]), cast(:contact_id as text[]),
+        cast(:opt as timestamptz[]), cast(:signup as timestamptz[]), cast(:created as boolean[]),
+        cast(:cause as text[]), cast(:payload_hash as uuid[]), cast(:payload_tags as text[]),
+        cast(:feeder as uuid[]), cast(:given_at as timestamptz[]))
+        as t(h, email, action, reason, status, last_changed, contact_id, opt, signup, created, cause,
+             payload_hash, payload_tags, feeder, given_at)
+      join audience_members k on k.audience_id = :audience and k.address_hash = t.h) o
+where m.audience_id = :audience and m.address_hash = o.h
+"""
+
+_RECORD_REFUSALS = """
+insert into audience_refusals as r (org_id, audience_id, address_hash, code, message, field,
+                                    payload_hash, next_try_at)
+select :org, :audience, * from unnest(
+    cast(:h as uuid[]), cast(:code as text[]), cast(:message as text[]), cast(:field as text[]),
+    cast(:payload_hash as uuid[]), cast(:next_try_at as timestamptz[]))
+on conflict (audience_id, address_hash) do update set
+    attempts = case when r.code = excluded.code then r.attempts + 1 else 1 end,
+    first_seen_at = case when r.code = excluded.code then r.first_seen_at else now() end,
+    code = excluded.code, message = excluded.message, field = excluded.field,
+    payload_hash = excluded.payload_hash, last_seen_at = now(),
+    next_try_at = case when excluded.code = 'throttled' and r.code = 'throttled'
+        then now() + (array['5 minutes', '1 day', '2 days', '7 days'])[least(r.attempts + 1, 4)]::interval
+        else excluded.next_try_at end
+"""
+
+_RECORD_CHANGES = """
+update sync_changes h set state = o.state, outcome_code = o.code, outcome = o.message,
+       done_at = clock_timestamp(), call_id = null
+from unnest(cast(:seqs as bigint[]), cast(:states as text[]), cast(:code as text[]),
+            cast(:message as text[])) as o(seq, state, code, message)
+where h.run_id = :run and h.seq = o.seq and h.call_id = :call and h.state = 'taken'
+"""
+
+
+async def record(
+    session: AsyncSession, run: Claimed, call_id: UUID, segment_id: UUID, outcomes: Sequence[Outcome],
+    *, calls: int = 1, last: bool = True,
+) -> None:  # fmt: skip
+    """Writes what became of a call: mirror, refusals, tags, the run's rows and counters, in one go.
+
+    ``last``: the call is answered altogether. The mirror is written even where the run is another
+    worker's by now: the answer is true all the same; only rows still marked with this call change.
+    """
+    base = {"org": run.org_id, "audience": run.audience_id, "run": run.id, "call": call_id}
+    accepted = [o for o in outcomes if o.code is None]
+    refused = [o for o in outcomes if o.code is not None]
+    if accepted:
+        await session.execute(text(_RECORD_MEMBERS), _accepted_columns(run.audience_id, accepted))
+        tagged = [o.row.address_hash for o in accepted if o.tagged]
+        if tagged:
+            await tag_members(session, run, segment_id, tagged)
+        archived = [o.row.address_hash for o in accepted if o.row.action == "archive"]
+        if archived:
+            await forget_tags(session, run, segment_id, archived)
+    if refused:
+        await _record_refused(session, base, refused)
+    changed = await session.execute(
+        text(_RECORD_CHANGES),
+        {
+            "run": run.id,
+            "call": call_id,
+            "seqs": [o.row.seq for o in outcomes],
+            "states": ["failed" if o.code else "done" for o in outcomes],
+            "code": [o.code for o in outcomes],
+            "message": [o.message for o in outcomes],
+        },
+    )
+    if last:
+        await session.execute(
+            text(
+                "update audience_calls set state = 'answered', answered_at = clock_timestamp() "
+                "where id = :call"
+            ),
+            {"call": call_id},
+        )
+    if changed.rowcount or calls:  # type: ignore[attr-defined]
+        await session.execute(
+            text(
+                """update sync_runs set done = done + :done, failed = failed + :failed,
+                       calls = calls + :calls, revision = revision + 1, error = null
+                   where id = :run"""
+            ),
+            {
+                "run": run.id, "calls": calls,
+                "done": len(accepted) if changed.rowcount else 0,  # type: ignore[attr-defined]
+                "failed": len(refused) if changed.rowcount else 0,  # type: ignore[attr-defined]
+            },
+        )  # fmt: skip
+
+
+def _accepted_columns(audience_id: UUID, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    rows = [o.row for o in outcomes]
+    return {
+        "audience": audience_id,
+        "h": [r.address_hash for r in rows],
+        "email": [r.email for r in rows],
+        "action": [r.action for r in rows],
+        "reason": [r.reason for r in rows],
+        "status": [o.status for o in outcomes],
+        "last_changed": [o.last_changed for o in outcomes],
+        "contact_id": [o.contact_id for o in outcomes],
+        "opt": [o.timestamp_opt for o in outcomes],
+        "signup": [o.timestamp_signup for o in outcomes],
+        "created": [o.created for o in outcomes],
+        "cause": [cause(r) if r.action == "unsubscribe" else "lapsed" for r in rows],
+        "payload_hash": [r.payload_hash for r in rows],
+        "payload_tags": [r.payload_tags for r in rows],
+        "feeder": [r.feeder for r in rows],
+        "given_at": [r.given_at for r in rows],
+    }
+
+
+async def _record_refused(
+    session: AsyncSession, base: dict[str, Any], refused: Sequence[Outcome]
+) -> None:
+    hashes = [o.row.old_hash if o.code == "rename_refused" else o.row.address_hash for o in refused]
+    await session.execute(
+        text(_RECORD_REFUSALS),
+        {
+            "org": base["org"],
+            "audience": base["audience"],
+            "h": hashes,
+            "code": [o.code for o in refused],
+            "message": [o.message or "" for o in refused],
+            "field": [o.field for o in refused],
+            "payload_hash": [o.row.payload_hash for o in refused],
+            "next_try_at": [o.next_try_at for o in refused],
+        },
+    )
+    await session.execute(
+        text(
+            """update audience_members set intent_at = null, unsubscribe_intent = null,
+                   unsubscribe_intent_at = null, archive_intent_at = null
+               where audience_id = :audience and address_hash = any(cast(:hashes as uuid[]))"""
+        ),
+        {"audience": base["audience"], "hashes": hashes},
+    )
+
+
+async def tag_members(
+    session: AsyncSession, run: Claimed, segment_id: UUID, hashes: Sequence[UUID]
+) -> None:
+    """These members carry the segment's tag now."""
+    await session.execute(
+        text(
+            """insert into segment_members (org_id, segment_id, audience_id, address_hash)
+               select :org, :segment, :audience, h from unnest(cast(:hashes as uuid[])) as t(h)
+               on conflict do nothing"""
+        ),
+        {"org": run.org_id, "segment": segment_id, "audience": run.audience_id,
+         "hashes": list(hashes)},
+    )  # fmt: skip
+
+
+async def forget_tags(
+    session: AsyncSession, run: Claimed, segment_id: UUID, hashes: Sequence[UUID]
+) -> None:
+    """These members no longer carry the segment's tag."""
+    await session.execute(
+        text(
+            """delete from segment_members where segment_id = :segment and audience_id = :audience
+               and address_hash = any(cast(:hashes as uuid[]))"""
+        ),
+        {"segment": segment_id, "audience": run.audience_id, "hashes": list(hashes)},
+    )
+
+
+async def put_back(session: AsyncSession, run: Claimed, call_id: UUID, *, error: str) -> None:
+    """The call's outcome is unknown, or it never left: its rows are planned again.
+
+    The call stays open for orders until two minutes after it was sent.
+    """
+    await session.execute(
+        text(
+            """update sync_changes set state = 'planned', call_id = null
+               where run_id = :run and call_id = :call and state = 'taken'"""
+        ),
+        {"run": run.id, "call": call_id},
+    )
+    await session.execute(
+        text(
+            """update audience_calls set error = :error,
+                   state = case when sent_at is null then 'answered' else 'abandoned' end
+               where id = :call and state = 'taken'"""
+        ),
+        {"call": call_id, "error": error},
+    )
+    await session.execute(
+        text("update sync_runs set calls = calls + 1, revision = revision + 1 where id = :run"),
+        {"run": run.id},
+    )
+
+
+async def recover(session: AsyncSession, run: Claimed) -> int:
+    """After a take-over: rows in calls of a dead worker are planned again. Answers how many."""
+    result = await session.execute(
+        text(
+            """update sync_changes set state = 'planned', call_id = null
+               where run_id = :run and state = 'taken'"""
+        ),
+        {"run": run.id},
+    )
+    await session.execute(
+        text(
+            """update audience_calls set state = 'abandoned', error = 'worker lost',
+                   sent_at = coalesce(sent_at, clock_timestamp())
+               where run_id = :run and state = 'taken'"""
+        ),
+        {"run": run.id},
+    )
+    return int(result.rowcount)  # type: ignore[attr-defined]
+
+
+THROTTLE_FIRST = timedelta(minutes=5)
+"""How long a first signup throttle lasts; then 1, 2 and 7 days (MC 14)."""

@@ -1,0 +1,101 @@
+"""What a plan or push needs to know, read in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import RowMapping, text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from mcsync.core.db import org_of
+from mcsync.features.audiences import repository as audiences
+from mcsync.features.audiences.service import merge_map
+from mcsync.features.sync.decide import PlanScope, PlanSegment
+
+_SEGMENTS = """
+select id, name, segment_type, filters, legal_basis, on_leave, opt_in, soft_deleted_at, planned_xid,
+       last_synced_at, audience_id
+from contact_segments where {} order by id
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """A segment in an audience. ``mark``: where the next incremental plan begins, None for a full one."""
+
+    scope: PlanScope
+    list_id: str
+    account_id: str
+    gone: bool
+    requires_status: bool
+    merge_fields_at: datetime | None
+    mark: int | None
+    first_run: bool
+
+
+def plan_segment(row: RowMapping | Mapping[str, Any]) -> PlanSegment:
+    """A segment's row as the planner wants it."""
+    return PlanSegment(
+        row["id"], row["name"], row["segment_type"], row["filters"], row["legal_basis"],
+        row["on_leave"], row["opt_in"],
+    )  # fmt: skip
+
+
+async def live_segments(session: AsyncSession, audience_id: UUID) -> list[PlanSegment]:
+    """All live segments of an audience."""
+    rows = await session.execute(
+        text(_SEGMENTS.format("audience_id = :audience and soft_deleted_at is null")),
+        {"audience": audience_id},
+    )
+    return [plan_segment(row) for row in rows.mappings()]
+
+
+async def load(
+    session: AsyncSession,
+    *,
+    segment_id: UUID,
+    audience_id: UUID,
+    now: datetime,
+    leave: bool = False,
+) -> Context | None:
+    """The context of one segment in one audience; None where the segment does not exist."""
+    row = (
+        (await session.execute(text(_SEGMENTS.format("id = :segment")), {"segment": segment_id}))
+        .mappings()
+        .one_or_none()
+    )
+    audience = await audiences.get(session, audience_id)
+    if row is None or audience is None:
+        return None
+    others = [s for s in await live_segments(session, audience_id) if s.id != segment_id]
+    mark = row["planned_xid"]
+    if (
+        leave
+        or mark is None
+        or audience.definition_xid >= mark
+        or row["audience_id"] != audience_id
+    ):
+        mark = None
+    return Context(
+        scope=PlanScope(
+            org_id=org_of(session),
+            audience_id=audience_id,
+            segment=plan_segment(row),
+            others=others,
+            merge_map=merge_map(audience),
+            merge_types={f["tag"]: f["type"] for f in audience.merge_fields},
+            now=now,
+            leave=leave,
+        ),
+        list_id=audience.list_id,
+        account_id=audience.account_id,
+        gone=audience.gone_at is not None,
+        requires_status=audience.requires_status,
+        merge_fields_at=audience.merge_fields_at,
+        mark=mark,
+        first_run=row["last_synced_at"] is None,
+    )

@@ -1,0 +1,421 @@
+"""Carrying out a run: claimed under a lease, kept alive, handed over, ended (``sync.md`` 7)."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from uuid import UUID
+
+import orjson
+import structlog
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from mcsync.core.auth import Actor
+from mcsync.core.errors import ConflictError
+from mcsync.core.jobs import SEGMENT_SYNC
+from mcsync.core.resources import Resources
+from mcsync.features import audit
+from mcsync.features.audiences import repository as audiences
+from mcsync.features.audiences import service as audience_service
+from mcsync.features.audit import AuditAction
+from mcsync.features.connection import service as connection
+from mcsync.features.sync import calls, context, planner, pull, push, runs, tags
+from mcsync.mailchimp import (
+    CredentialError,
+    Lane,
+    MailchimpClient,
+    MailchimpError,
+    NotFoundError,
+    ThrottledError,
+    TransientError,
+)
+
+_log = structlog.get_logger(__name__)
+
+SLICE_SECONDS = 480.0
+"""A run that takes longer hands itself on, so that no job outlives ARQ's time-out."""
+_MOST_ATTEMPTS = 12
+_MERGE_FIELDS_AGE = timedelta(minutes=5)
+
+
+class HandOver(Exception):
+    """This process should let go of the run: it stops, or the slice is over."""
+
+
+class CancelRequested(Exception):
+    """Somebody asked for the run to be cancelled."""
+
+
+class Failed(Exception):
+    """The run cannot go on. ``code`` and ``message`` are shown on the run and the segment."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+class Execution:
+    """One worker's hold on one run."""
+
+    def __init__(self, resources: Resources, run: runs.Claimed, *, stopping: asyncio.Event) -> None:
+        self._resources = resources
+        self._db = resources.db
+        self._run = run
+        self._stopping = stopping
+        self._actor = Actor.system(run.org_id, "mailchimp-segment-sync", request_id=run.request_id)
+        self._started = time.monotonic()
+        self._cancelled = False
+        self._fenced = False
+
+    async def execute(self) -> None:
+        """Works until the run ends, is handed over, or waits. Never raises but on cancellation."""
+        work = asyncio.create_task(self._work())
+        pulse = asyncio.create_task(self._pulse(work))
+        try:
+            await work
+        except asyncio.CancelledError:
+            work.cancel()
+            await asyncio.gather(work, return_exceptions=True)
+            if not self._fenced:
+                await asyncio.shield(self._hand_over())
+                raise
+        finally:
+            pulse.cancel()
+            await asyncio.gather(pulse, return_exceptions=True)
+
+    async def _pulse(self, work: asyncio.Task[None]) -> None:
+        lease = self._resources.settings.run_lease_seconds
+        while True:
+            await asyncio.sleep(lease / 3)
+            try:
+                async with self._db.transaction(self._run.org_id) as session:
+                    self._cancelled = await runs.renew(session, self._run, lease_seconds=lease)
+            except runs.FencedError:
+                if not work.done():
+                    self._fenced = True
+                    work.cancel()
+                return
+            except (DBAPIError, OSError) as error:
+                _log.warning("lease_not_renewed", run=str(self._run.id), error=type(error).__name__)
+
+    async def _check(self) -> None:
+        if self._stopping.is_set() or time.monotonic() - self._started > SLICE_SECONDS:
+            raise HandOver
+        if self._cancelled:
+            raise CancelRequested
+
+    async def _work(self) -> None:
+        log = _log.bind(run=str(self._run.id), org=str(self._run.org_id), epoch=self._run.epoch)
+        try:
+            await self._steps()
+        except runs.FencedError:
+            log.info("run_fenced")
+        except HandOver:
+            await self._hand_over()
+        except CancelRequested:
+            await self._end("cancelled")
+        except CredentialError as error:
+            detail = connection.refused_detail(error)
+            await connection.mark_needs_attention(
+                self._resources, self._run.org_id, error.code, detail
+            )
+            await self._fail("mailchimp_key_refused", detail)
+        except (pull.AudienceGoneError, NotFoundError):
+            await self._audience_gone()
+        except Exception as error:  # noqa: BLE001 - whatever it was, the run must not hang
+            verdict = _verdict(error)
+            if verdict.code == "internal_error":
+                log.exception("run_crashed")
+            else:
+                log.info("run_stopped", code=verdict.code, error=type(error).__name__)
+            if verdict.passing:
+                await self._postpone(verdict.code, verdict.message)
+            else:
+                await self._fail(verdict.code, verdict.message)
+
+    # --- the steps --------------------------------------------------------------------------------
+
+    async def _steps(self) -> None:
+        run = self._run
+        ctx = await self._context()
+        client = await self._client(ctx)
+        if run.status != "pushing":
+            ctx = await self._bring_up_to_date(ctx, client)
+            await self._plan(ctx)
+            if run.dry_run:
+                await self._end("succeeded")
+                return
+        async with self._db.transaction(run.org_id) as session:
+            await calls.recover(session, run)
+            todo = await session.scalar(
+                text(
+                    "select exists (select from sync_changes where run_id = :run and state = 'planned')"
+                ),
+                {"run": run.id},
+            )
+        if todo:
+            tag_id, tag = await tags.ensure_tag(self._db, client, ctx.scope, ctx.list_id)
+            async with self._db.transaction(run.org_id) as session:
+                audience = await pull.audience_state(session, run.audience_id)
+            await push.Push(
+                self._resources, self._actor, client, run, ctx.scope,
+                push.Target(run.audience_id, ctx.list_id, ctx.requires_status),
+                tag_id=tag_id, tag=tag, check=self._check,
+            ).carry_out(audience)  # fmt: skip
+        await self._finish()
+
+    async def _context(self) -> context.Context:
+        run = self._run
+        async with self._db.transaction(run.org_id) as session:
+            ctx = await context.load(
+                session, segment_id=run.segment_id, audience_id=run.audience_id,
+                now=self._resources.clock(), leave=run.leave,
+            )  # fmt: skip
+        if ctx is None:
+            raise Failed("segment_gone", "The segment does not exist any more.")
+        return ctx
+
+    async def _client(self, ctx: context.Context) -> MailchimpClient:
+        try:
+            link = await connection.open_link(self._resources, self._run.org_id, lane=Lane.BULK)
+        except ConflictError as error:
+            raise Failed(error.code, error.detail) from error
+        if link.account_id != ctx.account_id:
+            raise Failed("audience_gone", "The connected Mailchimp account lacks this audience.")
+        return link.client
+
+    async def _bring_up_to_date(
+        self, ctx: context.Context, client: MailchimpClient
+    ) -> context.Context:
+        run = self._run
+        async with self._db.transaction(run.org_id) as session:
+            await runs.write(session, run, "status = 'pulling'")
+            state = await pull.audience_state(session, run.audience_id)
+            audience = await audiences.get(session, run.audience_id)
+        now = self._resources.clock()
+        if audience and (not ctx.merge_fields_at or ctx.merge_fields_at < now - _MERGE_FIELDS_AGE):
+            await audience_service.refresh_merge_fields(
+                self._resources, run.org_id, audience, client=client
+            )
+        full = await pull.Pull(
+            self._resources, self._actor, client, check=self._check
+        ).bring_up_to_date(state)
+        if full:
+            await tags.forget_lost_tag(self._db, client, ctx.scope, ctx.list_id)
+        return await self._context()
+
+    async def _plan(self, ctx: context.Context) -> None:
+        """The plan, the guard and the step to pushing, in one transaction."""
+        run, settings = self._run, self._resources.settings
+        async with self._db.transaction(run.org_id) as session:
+            if run.approved:
+                await session.execute(
+                    text(
+                        """update sync_changes set state = 'planned'
+                           where run_id = :run and state = 'held'"""
+                    ),
+                    {"run": run.id},
+                )
+                await runs.write(session, run, "status = 'pushing', held = 0, hold_reasons = '[]'")
+                return
+            await runs.write(session, run, "status = 'planning'")
+        async with self._db.transaction(run.org_id) as session:
+            plan = await planner.store(session, ctx.scope, run.id, mark=ctx.mark)
+            holds: list[planner.Hold] = []
+            if not run.dry_run:
+                holds = await planner.guard(
+                    session, ctx.scope, run.id, plan, settings, first_run=ctx.first_run
+                )
+            counts = plan.counts()
+            await runs.write(
+                session,
+                run,
+                """status = :status, plan_xmin = :xmin, matched = :matched, planned = cast(:planned as jsonb),
+                   skipped = cast(:skipped as jsonb), held = :held,
+                   hold_reasons = cast(:reasons as jsonb),
+                   push_started_at = clock_timestamp()""",
+                # a dry run stops here: it never is `pushing`, whatever dies when
+                status="planning" if run.dry_run else "pushing",
+                xmin=plan.xmin,
+                matched=plan.matched,
+                planned=orjson.dumps(counts).decode(),
+                skipped=orjson.dumps(plan.skipped).decode(),
+                held=await _held(session, run.id),
+                reasons=orjson.dumps([asdict(h) for h in holds]).decode(),
+            )
+
+    # --- the ends ---------------------------------------------------------------------------------
+
+    async def _finish(self) -> None:
+        """All planned rows were worked on: the run ends, or waits for the approval of what is held."""
+        run = self._run
+        async with self._db.transaction(run.org_id) as session:
+            row = (
+                await session.execute(
+                    text(
+                        """select r.failed, r.held, r.plan_xmin, exists (
+                               select from sync_changes c where c.run_id = r.id
+                               and c.state in ('planned', 'taken')) as unfinished
+                           from sync_runs r where r.id = :run"""
+                    ),
+                    {"run": run.id},
+                )
+            ).one()
+            if row.unfinished:
+                raise Failed("unfinished", "Rows were left over; please report this.")
+            if row.held:
+                await runs.end(session, run, "awaiting_approval")
+                await self._mark_segment(
+                    session,
+                    status="error",
+                    code="approval_needed",
+                    detail="The run would remove or add unusually many members: look at its held"
+                    " changes, then call segments.approveRun or segments.cancelRun.",
+                )
+            else:
+                status = "succeeded_with_errors" if row.failed else "succeeded"
+                await runs.end(session, run, status)
+                if not run.leave:
+                    await self._mark_segment(
+                        session, status="synced", code=None, detail=None, planned_xid=row.plan_xmin
+                    )
+            await self._audit(session, "awaiting_approval" if row.held else "finished")
+
+    async def _end(self, status: str) -> None:
+        async with self._db.transaction(self._run.org_id) as session:
+            await calls.recover(session, self._run)
+            await runs.end(session, self._run, status)
+            await self._audit(session, status)
+
+    async def _fail(self, code: str, message: str) -> None:
+        try:
+            async with self._db.transaction(self._run.org_id) as session:
+                await calls.recover(session, self._run)
+                error = {"code": code, "message": message}
+                await runs.end(session, self._run, "failed", error=error)
+                if not self._run.dry_run:
+                    await self._mark_segment(session, status="error", code=code, detail=message)
+                await self._audit(session, "failed")
+        except runs.FencedError:
+            _log.info("run_fenced", run=str(self._run.id))
+
+    async def _audience_gone(self) -> None:
+        async with self._db.transaction(self._run.org_id) as session:
+            await session.execute(
+                text(
+                    "update audiences set gone_at = coalesce(gone_at, now()) where id = :audience"
+                ),
+                {"audience": self._run.audience_id},
+            )
+        await self._fail(
+            "audience_gone", "Mailchimp does not know this audience any more. Choose another one."
+        )
+
+    async def _postpone(self, code: str, message: str) -> None:
+        run = self._run
+        if run.attempts + 1 >= _MOST_ATTEMPTS:
+            await self._fail(code, message.replace("; trying again", ", however often we tried"))
+            return
+        seconds = min(300.0, 2.0 * 2**run.attempts)
+        try:
+            async with self._db.transaction(run.org_id) as session:
+                await runs.postpone(
+                    session, run, seconds=seconds, error={"code": code, "message": message}
+                )
+        except (runs.FencedError, DBAPIError, OSError) as error:
+            # then the lease runs out by itself, and the dispatcher finds the run
+            _log.info("not_postponed", run=str(run.id), error=type(error).__name__)
+
+    async def _hand_over(self) -> None:
+        async with self._db.transaction(self._run.org_id) as session:
+            await runs.hand_over(session, self._run)
+        await self._resources.jobs.ring(
+            SEGMENT_SYNC, self._run.id, self._run.org_id, epoch=self._run.epoch
+        )
+        _log.info("run_handed_over", run=str(self._run.id))
+
+    async def _mark_segment(
+        self, session: AsyncSession, *, status: str, code: str | None, detail: str | None,
+        planned_xid: int | None = None,
+    ) -> None:  # fmt: skip
+        await session.execute(
+            text(
+                """update contact_segments set status = :status, status_code = :code,
+                       status_detail = :detail,
+                       last_synced_at = case when :status = 'synced' then now() else last_synced_at end,
+                       planned_xid = coalesce(cast(:xid as bigint), planned_xid)
+                   where id = :segment and (audience_id = :audience or :status <> 'synced')"""
+            ),
+            {
+                "status": status, "code": code, "detail": detail, "xid": planned_xid,
+                "segment": self._run.segment_id, "audience": self._run.audience_id,
+            },
+        )  # fmt: skip
+
+    async def _audit(self, session: AsyncSession, outcome: str) -> None:
+        audit.record(
+            session, self._actor, AuditAction.SYNC_FINISH, entity="run", entity_id=self._run.id,
+            diff={"outcome": outcome},
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class _Verdict:
+    """What an error means for a run: ``passing`` trouble is tried again later."""
+
+    code: str
+    message: str
+    passing: bool = False
+
+
+def _verdict(error: Exception) -> _Verdict:
+    if isinstance(error, Failed):
+        return _Verdict(error.code, error.message)
+    if isinstance(error, tags.TagTakenError):
+        return _Verdict(
+            "tag_taken",
+            "The audience has a tag of this segment's name that mcsync did not make. Rename the"
+            " segment, or the tag at Mailchimp.",
+        )
+    if isinstance(error, (push.WeatherError, TransientError, ThrottledError)):
+        return _Verdict(
+            "mailchimp_unavailable", "Mailchimp could not be reached; trying again.", passing=True
+        )
+    if isinstance(error, MailchimpError):
+        return _Verdict("mailchimp_refused", f"Mailchimp refused: {error.title}")
+    if isinstance(error, (OperationalError, InterfaceError, OSError)):
+        return _Verdict(
+            "database_unavailable", "The database was away; trying again.", passing=True
+        )
+    return _Verdict(
+        "internal_error", "Something went wrong on our side; trying again.", passing=True
+    )
+
+
+async def _held(session: AsyncSession, run_id: UUID) -> int:
+    return int(
+        await session.scalar(
+            text("select count(*) from sync_changes where run_id = :run and state = 'held'"),
+            {"run": run_id},
+        )
+        or 0
+    )
+
+
+async def work_on(
+    resources: Resources, org_id: UUID, run_id: UUID, *, owner: str, stopping: asyncio.Event
+) -> bool:
+    """Claims a run and works on it; False where it was not to be had."""
+    async with resources.db.transaction(org_id) as session:
+        run = await runs.claim(
+            session, run_id, owner=owner, lease_seconds=resources.settings.run_lease_seconds
+        )
+    if run is None:
+        return False
+    await Execution(resources, run, stopping=stopping).execute()
+    return True

@@ -1,0 +1,33 @@
+"""The ARQ functions: thin, called with ids only, harmless when called twice."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+from uuid import UUID
+
+from mcsync.core.resources import Resources
+from mcsync.features.sync import dispatch, execute, withdrawals
+
+
+async def segment_sync(ctx: dict[str, Any], org_id: str, run_id: str) -> None:
+    """``mailchimp-segment-sync``: one run. Where this worker is full, the dispatcher rings again."""
+    resources: Resources = ctx["resources"]
+    stopping: asyncio.Event = ctx["stopping"]
+    room: asyncio.Semaphore = ctx["runs"]
+    if stopping.is_set() or room.locked():
+        return
+    async with room:
+        await execute.work_on(
+            resources, UUID(org_id), UUID(run_id), owner=ctx["worker_id"], stopping=stopping
+        )
+
+
+async def order(ctx: dict[str, Any], org_id: str, audience_id: str) -> None:
+    """``mailchimp-order``: the due withdrawals of one audience."""
+    await withdrawals.carry_out(ctx["resources"], UUID(org_id), UUID(audience_id))
+
+
+async def scheduled_sync(ctx: dict[str, Any], *_: object) -> None:
+    """``mailchimp-scheduled-sync``: a run for every live segment, where the day's is still due."""
+    await dispatch.schedule(ctx["resources"])

@@ -1,0 +1,375 @@
+"""Planning: candidates, decisions as rows, the guard (``sync.md`` 3 and 4).
+
+The plan is data. A full plan looks at every address; an incremental one at those behind which anything
+was committed since the last plan that was carried out (``changed_xid``), so that an unchanged segment
+of a million costs next to nothing. A test holds the two against each other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from mcsync.core.settings import Settings
+from mcsync.features.segments.filters import compile_filters
+from mcsync.features.sync import decide
+
+_TEMPORARY = (
+    "set local work_mem = '256MB'",
+    "create temp table cand (mh uuid) on commit drop",
+    """create temp table plan_rows (
+        mh uuid, feeder uuid, email text, action text, reason text, untag boolean, old_hash uuid,
+        skipped_contact uuid) on commit drop""",
+    """create temp table plan_skips (contact_id uuid, mh uuid, reason text) on commit drop""",
+)
+
+_EFFECTIVE = """
+    left join audience_aliases x on x.audience_id = :audience and x.source_hash = {hash}"""
+
+_WITHDRAWN_MEMBERS = """
+select m.address_hash from audience_members m
+join address_consents a on a.org_id = :org and a.address_hash = m.address_hash
+where m.audience_id = :audience and m.status in ('subscribed', 'pending')
+  and a.withdrawn_at is not null and (a.given_at is null or a.given_at <= a.withdrawn_at)
+union
+select coalesce(x.member_hash, c.address_hash) from email_preferences p
+join contacts c on c.org_id = p.org_id and c.entity_type = p.entity_type
+     and c.entity_id = p.entity_id and c.deleted_at is null
+left join audience_aliases x on x.audience_id = :audience and x.source_hash = c.address_hash
+join audience_members m on m.audience_id = :audience
+     and m.address_hash = coalesce(x.member_hash, c.address_hash)
+where p.org_id = :org and p.status = 'opted_out' and m.status in ('subscribed', 'pending')
+"""
+
+_ALL = f"""
+insert into cand
+select coalesce(x.member_hash, c.address_hash) from contacts c {_EFFECTIVE.format(hash="c.address_hash")}
+where c.org_id = :org and c.deleted_at is null and c.address_hash is not null and {{matches}}
+union
+select address_hash from segment_members where segment_id = :segment and audience_id = :audience
+union
+{_WITHDRAWN_MEMBERS}
+"""
+
+# Everything committed since `mark`: contacts and the addresses they had, consents, members, refusals,
+# suppressions; and refusals whose time has come.
+_CHANGED = f"""
+insert into cand
+with moved as (
+    select c.id, c.address_hash from contacts c
+    where c.org_id = :org and c.changed_xid >= :mark
+    union
+    select c.id, c.address_hash from email_preferences p
+    join contacts c on c.org_id = p.org_id and c.entity_type = p.entity_type
+         and c.entity_id = p.entity_id
+    where p.org_id = :org and p.changed_xid >= :mark
+    union
+    select c.id, c.address_hash from suppressions u
+    join contacts c on c.org_id = :org and c.address_key = u.key
+    where u.org_id = :org and u.kind = 'address' and u.changed_xid >= :mark
+), hashes as (
+    select address_hash as h from moved where address_hash is not null
+    union
+    select f.address_hash from moved join contact_addresses f on f.contact_id = moved.id
+    union
+    select a.address_hash from address_consents a
+    where a.org_id = :org and a.changed_xid >= :mark and a.address_hash is not null
+)
+select coalesce(x.member_hash, h) from hashes {_EFFECTIVE.format(hash="h")}
+union
+select m.address_hash from audience_members m
+where m.audience_id = :audience and m.changed_xid >= :mark
+union
+select m.address_hash from moved join audience_members m
+     on m.audience_id = :audience and m.fed_by = moved.id
+union
+select r.address_hash from audience_refusals r
+where r.audience_id = :audience and (r.changed_xid >= :mark or r.next_try_at <= :now)
+"""
+
+_DECIDE = """
+with {ctes},
+ranked as (
+    select p.id, p.mh, p.pref,
+           row_number() over (partition by p.mh
+                              order by (p.id = k.feeder) desc, p.updated_at desc, p.id) as place
+    from people p join claims k using (mh) where p.m0
+),
+rows as (
+    insert into plan_rows
+    select d.mh, d.feeder, d.email, d.action, d.reason, d.untag, d.old_hash, r.id
+    from decided d left join ranked r on r.mh = d.mh and r.place = 1
+    where d.action is not null
+      -- the address that a rename moves away from is dealt with by the rename
+      and not exists (select from decided o where o.old_hash = d.mh)
+)
+insert into plan_skips
+select r.id, r.mh, case
+    when k.suppressed then 'suppressed'
+    when r.pref = 'opted_out' then 'opted_out'
+    when k.e = 'out' then 'address_opted_out'
+    when not k.claimed and r.pref = 'unset' then 'not_opted_in'
+    when not k.claimed then 'address_not_opted_in'
+    when r.place > 1 then 'shared_address'
+    else d.reason end
+from ranked r join claims k using (mh) join decided d using (mh)
+where not k.claimed or r.place > 1 or d.action = 'skip'
+"""
+
+_NO_ADDRESS = """
+insert into plan_skips
+select c.id, null, 'no_address' from contacts c
+where c.org_id = :org and c.deleted_at is null and c.address_hash is null and {matches}
+"""
+
+
+@dataclass(slots=True)
+class Plan:
+    """What a plan came to. ``xmin``: everything committed before it has been seen."""
+
+    xmin: int
+    full: bool
+    matched: int
+    planned: dict[str, int] = field(default_factory=dict)
+    skipped: dict[str, int] = field(default_factory=dict)
+
+    def counts(self) -> dict[str, int]:
+        """Counts as a run shows them, ``done`` and ``failed`` aside."""
+        wanted = sum(self.planned.get(action, 0) for action in decide.WANTED_ACTIONS)
+        skipped = sum(self.skipped.values())
+        return {
+            "matched": self.matched,
+            **{a: self.planned.get(a, 0) for a in ACTIONS},
+            "unchanged": max(0, self.matched - skipped - wanted),
+            "skipped": skipped,
+        }
+
+
+ACTIONS = ("add", "update", "resubscribe", "unsubscribe", "untag", "archive", "rename")
+
+
+async def decide_all(
+    session: AsyncSession, scope: decide.PlanScope, *, mark: int | None
+) -> tuple[int, bool, int]:
+    """Fills the temporary tables ``plan_rows`` and ``plan_skips``; nothing else is written.
+
+    ``mark`` None plans in full, else what was committed since. Answers (xmin, full, matched contacts).
+    """
+    xmin = int(
+        (
+            await session.execute(
+                text("select pg_snapshot_xmin(pg_current_snapshot())::text::bigint")
+            )
+        ).scalar_one()
+    )
+    full = mark is None or mark > xmin  # a mark from the future: this database was restored
+    for statement in _TEMPORARY:
+        await session.execute(text(statement))
+    own = compile_filters(scope.segment.segment_type, scope.segment.filters, prefix="own")
+    matches = "false" if scope.leave else own.sql
+    base: dict[str, Any] = {
+        "org": scope.org_id,
+        "audience": scope.audience_id,
+        "segment": scope.segment.id,
+        "mark": mark or 0,
+        "now": scope.now,
+        **own.params,
+    }
+    if full:
+        await _run(session, _ALL.format(matches=matches), base)
+    else:
+        await _run(session, _CHANGED, base)
+    await session.execute(text("analyze cand"))
+    decision = decide.build(scope)
+    await _run(session, _DECIDE.format(ctes=decision.ctes), decision.params)
+    await _run(session, _NO_ADDRESS.format(matches=matches), base)
+    counted = await _run(
+        session,
+        f"select count(*) from contacts c where c.org_id = :org and c.deleted_at is null and {matches}",
+        base,
+    )
+    return xmin, full, int(counted.scalar_one())
+
+
+async def _run(session: AsyncSession, sql: str, params: dict[str, Any]) -> Any:
+    statement = text(sql)
+    wanted = statement._bindparams  # noqa: SLF001 - the names that this text really has
+    return await session.execute(statement, {k: v for k, v in params.items() if k in wanted})
+
+
+async def store(
+    session: AsyncSession, scope: decide.PlanScope, run_id: UUID, *, mark: int | None
+) -> Plan:
+    """Decides and writes the run's changes and the segment's skips, in this transaction."""
+    xmin, full, matched = await decide_all(session, scope, mark=mark)
+    base = {"org": scope.org_id, "segment": scope.segment.id, "run": run_id, "mark": mark or 0}
+    await _run(session, "delete from sync_changes where run_id = :run", base)
+    await _run(
+        session,
+        """insert into sync_changes (org_id, run_id, seq, address_hash, contact_id, email, action,
+                                     reason, untag, old_hash, state)
+           select :org, :run, row_number() over (), mh, coalesce(feeder, skipped_contact), email, action,
+                  reason, untag, old_hash, 'planned'
+           from plan_rows where action <> 'skip'""",
+        base,
+    )
+    await _run(
+        session,
+        """insert into sync_changes (org_id, run_id, seq, address_hash, contact_id, email, action,
+                                     reason, state)
+           select :org, :run, (select count(*) from plan_rows) + row_number() over (), s.mh,
+                  s.contact_id, c.email, 'skip', s.reason, 'skipped'
+           from plan_skips s join contacts c on c.id = s.contact_id""",
+        base,
+    )
+    if full:
+        await _run(session, "delete from segment_skips where segment_id = :segment", base)
+    else:
+        await _run(
+            session,
+            """delete from segment_skips s where s.segment_id = :segment and (
+                   s.address_hash in (select mh from cand)
+                   or s.contact_id in (select id from contacts where org_id = :org
+                                       and changed_xid >= :mark)
+                   or s.reason = 'no_address')""",
+            base,
+        )
+    await _run(
+        session,
+        """insert into segment_skips (org_id, segment_id, contact_id, address_hash, reason)
+           select :org, :segment, contact_id, mh, reason from plan_skips
+           on conflict (segment_id, contact_id)
+           do update set reason = excluded.reason, address_hash = excluded.address_hash""",
+        base,
+    )
+    planned = await _counts(
+        session, "select action, count(*) from plan_rows where action <> 'skip' group by 1", {}
+    )
+    skipped = await _counts(
+        session,
+        "select reason, count(*) from segment_skips where segment_id = :segment group by 1",
+        base,
+    )
+    return Plan(xmin, full, matched, planned, skipped)
+
+
+async def _counts(session: AsyncSession, sql: str, params: dict[str, Any]) -> dict[str, int]:
+    return {str(row[0]): int(row[1]) for row in await _run(session, sql, params)}
+
+
+@dataclass(frozen=True, slots=True)
+class PreviewRow:
+    """One row of a preview's sample."""
+
+    email: str | None
+    contact_id: UUID | None
+    action: str
+    reason: str
+
+
+async def preview(
+    session: AsyncSession, scope: decide.PlanScope, *, sample: int
+) -> tuple[Plan, dict[str, dict[str, int]], list[PreviewRow]]:
+    """A full plan that stores nothing: counts, counts by action and reason, and a sample of each."""
+    xmin, full, matched = await decide_all(session, scope, mark=None)
+    everything = """
+        select action, reason, mh, coalesce(feeder, skipped_contact) as contact_id, email
+        from plan_rows where action <> 'skip'
+        union all
+        select 'skip', s.reason, s.mh, s.contact_id, c.email
+        from plan_skips s join contacts c on c.id = s.contact_id"""
+    by_reason: dict[str, dict[str, int]] = {}
+    for row in await _run(
+        session, f"select action, reason, count(*) from ({everything}) e group by 1, 2", {}
+    ):
+        by_reason.setdefault(row[0], {})[row[1]] = int(row[2])
+    rows = await _run(
+        session,
+        f"""select email, contact_id, action, reason from (
+                select e.*, row_number() over (partition by action, reason order by email, contact_id)
+                       as place from ({everything}) e) ranked
+            order by place, action, reason limit :sample""",
+        {"sample": sample},
+    )
+    plan = Plan(
+        xmin,
+        full,
+        matched,
+        {a: sum(r.values()) for a, r in by_reason.items() if a != "skip"},
+        by_reason.get("skip", {}),
+    )
+    return plan, by_reason, [PreviewRow(*row) for row in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """What the guard held back, and against which limit."""
+
+    kind: str
+    count: int
+    limit: int
+
+
+_REMOVAL = "action = 'archive' or (action = 'unsubscribe' and reason = 'left')"
+_ADDITION = "action in ('add', 'resubscribe')"
+
+
+async def guard(
+    session: AsyncSession, scope: decide.PlanScope, run_id: UUID, plan: Plan, settings: Settings,
+    *, first_run: bool,
+) -> list[Hold]:  # fmt: skip
+    """Holds removals and additions beyond the limits (``sync.md`` 4): exactly the rows it is about."""
+    base = {
+        "run": run_id, "segment": scope.segment.id, "audience": scope.audience_id, "org": scope.org_id,
+    }  # fmt: skip
+    removals, additions = (
+        await _run(
+            session,
+            f"""select count(*) filter (where {_REMOVAL}), count(*) filter (where {_ADDITION})
+                from sync_changes where run_id = :run and state = 'planned'""",
+            base,
+        )
+    ).one()
+    if not removals and additions <= settings.guard_additions_min:
+        return []
+    tagged, owned, recent = (
+        await _run(
+            session,
+            f"""select
+                (select count(*) from segment_members
+                 where segment_id = :segment and audience_id = :audience),
+                (select count(*) from audience_members where audience_id = :audience and owned
+                 and status in ('subscribed', 'pending')),
+                (select count(*) from sync_changes c join sync_runs r on r.id = c.run_id
+                 where c.org_id = :org and c.done_at > now() - interval '24 hours'
+                   and ({_REMOVAL}) and c.state = 'done' and r.audience_id = :audience)""",
+            base,
+        )
+    ).one()
+    holds: list[Hold] = []
+    share = settings.guard_removals_share
+    # members removed today still count as part of what they were removed from
+    limit = max(settings.guard_removals_min, int(min(tagged + recent, owned + recent) * share))
+    if removals and (recent + removals > limit):
+        holds.append(Hold("removals", removals, limit))
+    elif removals and plan.matched == 0 and not scope.leave:
+        holds.append(Hold("source_empty", removals, 0))
+    if holds:
+        await _hold(session, base, _REMOVAL)
+    limit = max(settings.guard_additions_min, int(tagged * settings.guard_additions_share))
+    if not first_run and additions > limit:
+        holds.append(Hold("additions", additions, limit))
+        await _hold(session, base, _ADDITION)
+    return holds
+
+
+async def _hold(session: AsyncSession, base: dict[str, Any], condition: str) -> None:
+    await _run(
+        session,
+        f"update sync_changes set state = 'held' where run_id = :run and state = 'planned' and ({condition})",
+        base,
+    )

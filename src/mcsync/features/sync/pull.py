@@ -1,0 +1,225 @@
+"""Pulling: the mirror is brought up to date before a plan, and what people did comes home."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+import structlog
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from mcsync.core.auth import Actor
+from mcsync.core.resources import Resources
+from mcsync.features.audiences import mirror
+from mcsync.features.audiences.repository import touch_definition
+from mcsync.features.preferences import service as preferences
+from mcsync.mailchimp import MailchimpClient, Member, NotFoundError, iterate_members
+
+_log = structlog.get_logger(__name__)
+
+Check = Callable[[], Awaitable[None]]
+"""Raises where the work should stop (fenced, cancelled, shutting down)."""
+
+
+class AudienceGoneError(Exception):
+    """Mailchimp does not know the list any more. Never an empty list (``sync.md`` 1)."""
+
+
+@dataclass(frozen=True, slots=True)
+class AudienceState:
+    """What a pull needs to know of an audience."""
+
+    id: UUID
+    list_id: str
+    high_water: datetime | None
+    full_pull_at: datetime | None
+
+
+class Pull:
+    """One pull of one audience."""
+
+    def __init__(
+        self, resources: Resources, actor: Actor, client: MailchimpClient, *, check: Check
+    ) -> None:
+        self._db = resources.db
+        self._settings = resources.settings
+        self._clock = resources.clock
+        self._actor = actor
+        self._client = client
+        self._check = check
+        self._newest: datetime | None = None
+
+    async def bring_up_to_date(self, audience: AudienceState) -> bool:
+        """Pulls what changed, compares the counts, and pulls all where they differ or a week is over.
+
+        Answers whether it was a full pull. Raises :class:`AudienceGoneError`, ``MailchimpError``.
+        """
+        try:
+            return await self._bring_up_to_date(audience)
+        except NotFoundError as error:
+            raise AudienceGoneError from error
+
+    async def _bring_up_to_date(self, audience: AudienceState) -> bool:
+        week = timedelta(days=self._settings.full_pull_days)
+        mark, full_at = audience.high_water, audience.full_pull_at
+        if mark is None or full_at is None or full_at < self._clock() - week:
+            await self._pull_all(audience)
+            return True
+        await self._read(audience, since=mark)
+        differing = await self._differing(audience)
+        if differing:
+            # somebody changed something between the two looks, or archived members are not listed
+            await self._read(audience, since=mark)
+            if "archived" in differing:
+                await self._read(audience, since=mark, status="archived")
+            differing = await self._differing(audience)
+        if differing:
+            _log.info("counts_differ", audience=str(audience.id), statuses=sorted(differing))
+            await self._pull_all(audience)
+            return True
+        await self._move_mark(audience, full=False)
+        return False
+
+    async def changes_only(self, audience: AudienceState) -> None:
+        """A short look before archiving: only what changed since the mark."""
+        if audience.high_water is not None:
+            try:
+                await self._read(audience, since=audience.high_water)
+            except NotFoundError as error:
+                raise AudienceGoneError from error
+
+    async def _pull_all(self, audience: AudienceState) -> None:
+        started = self._clock()
+        generation = int(started.timestamp() * 1000)
+        await self._read(audience, since=None, generation=generation)
+        # whether the plain listing holds archived members is unknown (MC 4.6)
+        await self._read(audience, since=None, status="archived", generation=generation)
+        async with self._db.transaction(self._actor.org_id) as session:
+            await mirror.drop_unseen(session, audience.id, generation, started_at=started)
+        await self._check_tags(audience)
+        await self._move_mark(audience, full=True)
+
+    async def _read(
+        self,
+        audience: AudienceState,
+        *,
+        since: datetime | None,
+        status: str | None = None,
+        generation: int | None = None,
+    ) -> None:
+        pages = iterate_members(
+            self._client, audience.list_id, since=since, status=status, fields=mirror.FIELDS
+        )
+        async for page in pages:
+            await self._check()
+            async with self._db.transaction(self._actor.org_id) as session:
+                await merge_and_record(session, self._actor, audience.id, page.members)
+                if generation is not None:
+                    hashes = [mirror.member_hash(m) for m in page.members]
+                    await mirror.mark_seen(session, audience.id, hashes, generation)
+            for member in page.members:
+                if member.last_changed and (not self._newest or member.last_changed > self._newest):
+                    self._newest = member.last_changed
+
+    async def _differing(self, audience: AudienceState) -> set[str]:
+        differing = set()
+        for status in mirror.STATUSES:
+            there = await self._client.count_members(audience.list_id, status=status)
+            async with self._db.transaction(self._actor.org_id) as session:
+                here = (await mirror.status_counts(session, audience.id)).get(status, 0)
+            if there != here:
+                differing.add(status)
+        return differing
+
+    async def _check_tags(self, audience: AudienceState) -> None:
+        """A full pull also asks who carries our tags: a tag counts as present once pushed, until here."""
+        async with self._db.transaction(self._actor.org_id) as session:
+            tags = (
+                await session.execute(
+                    text(
+                        "select segment_id, tag_id from segment_tags where audience_id = :audience"
+                    ),
+                    {"audience": audience.id},
+                )
+            ).all()
+        for tag in tags:
+            carriers = await self._carriers(audience.list_id, tag.tag_id)
+            async with self._db.transaction(self._actor.org_id) as session:
+                # archived members keep their tags, but are not listed here
+                await session.execute(
+                    text(
+                        """delete from segment_members t where t.segment_id = :segment
+                             and t.audience_id = :audience
+                             and not t.address_hash = any(cast(:hashes as uuid[]))
+                             and exists (select from audience_members m
+                                         where m.audience_id = t.audience_id
+                                           and m.address_hash = t.address_hash
+                                           and m.status in ('subscribed', 'pending'))"""
+                    ),
+                    {"segment": tag.segment_id, "audience": audience.id, "hashes": carriers},
+                )
+        if tags:
+            async with self._db.transaction(self._actor.org_id) as session:
+                await touch_definition(session, audience.id)
+
+    async def _carriers(self, list_id: str, tag_id: int) -> list[UUID]:
+        found: list[UUID] = []
+        while True:
+            await self._check()
+            try:
+                page = await self._client.tag_members_page(
+                    list_id, tag_id, count=1000, offset=len(found)
+                )
+            except NotFoundError:
+                return []
+            found += [mirror.member_hash(m) for m in page.members]
+            if not page.members or len(found) >= page.total_items:
+                return found
+
+    async def _move_mark(self, audience: AudienceState, *, full: bool) -> None:
+        overlap = timedelta(seconds=self._settings.pull_overlap_seconds)
+        # an empty audience still gets a mark, so that the next pull is a short one
+        newest = self._newest or (audience.high_water or self._clock() - overlap) + overlap
+        async with self._db.transaction(self._actor.org_id) as session:
+            await session.execute(
+                text(
+                    """update audiences set high_water = :mark, gone_at = null,
+                           full_pull_at = case when :full then now() else full_pull_at end
+                       where id = :audience"""
+                ),
+                {"audience": audience.id, "mark": newest - overlap, "full": full},
+            )
+
+
+async def merge_and_record(
+    session: AsyncSession,
+    actor: Actor,
+    audience_id: UUID,
+    members: tuple[Member, ...] | list[Member],
+) -> None:
+    """Merges members read from Mailchimp; withdrawals and opt-ins among them are recorded."""
+    arrivals = await mirror.merge(session, actor.org_id, audience_id, members)
+    if arrivals.withdrawals:
+        await preferences.record_withdrawals_pulled(
+            session, actor, source="mailchimp", table="pulled_withdrawals"
+        )
+    if arrivals.opt_ins:
+        await preferences.record_opt_ins_pulled(
+            session, actor, source="mailchimp", table="pulled_opt_ins"
+        )
+
+
+async def audience_state(session: AsyncSession, audience_id: UUID) -> AudienceState:
+    """Reads what a pull needs."""
+    row = (
+        await session.execute(
+            text(
+                "select id, list_id, high_water, full_pull_at from audiences where id = :audience"
+            ),
+            {"audience": audience_id},
+        )
+    ).one()
+    return AudienceState(*row)

@@ -1,0 +1,396 @@
+"""Pushing: what was planned, in calls of 500, several in flight, every row accounted for (``sync.md`` 5).
+
+Unsubscribes go first (the law is impatient), then renames, adds and updates, then tags, archives last.
+A call is taken, sent and recorded; when its outcome is unknown its rows are planned again, and decided
+again before they are sent again. Nothing here holds a transaction open while Mailchimp works.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+import orjson
+import structlog
+from sqlalchemy import text
+from uuid6 import uuid7
+
+from mcsync.core.auth import Actor
+from mcsync.core.resources import Resources
+from mcsync.features.audiences import mirror
+from mcsync.features.sync import accounting, calls, decide
+from mcsync.features.sync.pull import AudienceState, Check, Pull, merge_and_record
+from mcsync.features.sync.runs import Claimed
+from mcsync.mailchimp import (
+    BATCH_SIZE,
+    InvalidRequestError,
+    Lane,
+    MailchimpClient,
+    MailchimpError,
+    MethodNotAllowedError,
+    NotFoundError,
+    RefusedError,
+    ThrottledError,
+    TransientError,
+)
+
+_log = structlog.get_logger(__name__)
+
+BULK = ("add", "update", "resubscribe")
+_SPARE_LANES = 3
+"""Lanes beyond the slots: while some record an answer, the others keep every slot in use."""
+_GRACE_SECONDS = 1.0
+_GIVE_UP_AFTER = 25
+"""So many calls in a row without one answer: the weather is too bad, the run is postponed."""
+
+
+class WeatherError(Exception):
+    """Mailchimp could not be worked with for a while. The run goes on later, where it stood."""
+
+
+@dataclass(slots=True)
+class Target:
+    """The audience as a push needs it. ``requires_status``: rows must carry ``status`` (before 2026)."""
+
+    id: UUID
+    list_id: str
+    requires_status: bool
+
+
+class Push:
+    """Carries out one run's planned changes."""
+
+    def __init__(
+        self, resources: Resources, actor: Actor, client: MailchimpClient, run: Claimed,
+        scope: decide.PlanScope, target: Target, *, tag_id: int, tag: str, check: Check,
+    ) -> None:  # fmt: skip
+        self._resources = resources
+        self._db = resources.db
+        self._actor = actor
+        self._client = client
+        self._run = run
+        self._decision = decide.build(scope)
+        self._segment_id = scope.segment.id
+        self._target = target
+        self._tag_id = tag_id
+        self._tag = tag
+        self._check = check
+        self._lanes = resources.settings.slots_per_account + _SPARE_LANES
+        self._misses = 0
+
+    async def carry_out(self, audience: AudienceState) -> None:
+        """All phases. Raises :class:`WeatherError`, ``MailchimpError`` (credentials), ``FencedError``."""
+        await self._bulk_phase("unsubscribe")
+        await self._single_phase("rename", self._rename)
+        if not self._target.requires_status:
+            await self._bulk_phase(*BULK)
+        if self._target.requires_status:  # known before, or found out just now
+            await self._bulk_phase("add")
+            await self._bulk_phase("resubscribe")
+            await self._single_phase("update", self._patch)
+        await self._untag()
+        if await self._left("archive"):
+            pull = Pull(self._resources, self._actor, self._client, check=self._check)
+            await pull.changes_only(audience)
+            await self._single_phase("archive", self._archive)
+
+    # --- lanes ------------------------------------------------------------------------------------
+
+    async def _bulk_phase(self, *actions: str) -> None:
+        if await self._left(*actions):
+            await self._in_lanes(lambda: self._bulk(actions))
+
+    async def _single_phase(
+        self, action: str, act: Callable[[calls.Row], Awaitable[calls.Answer]]
+    ) -> None:
+        if await self._left(action):
+            await self._in_lanes(lambda: self._single(action, act))
+
+    async def _in_lanes(self, step: Callable[[], Awaitable[bool]]) -> None:
+        """Runs ``step`` in several lanes until each says that nothing is left; the first error ends all."""
+
+        async def lane() -> None:
+            while await step():
+                await self._check()
+
+        tasks = [asyncio.create_task(lane()) for _ in range(self._lanes)]
+        try:
+            await asyncio.gather(*tasks)
+        except Exception:
+            # calls under way may still be answered; what is cut off is decided and sent again
+            await asyncio.wait(tasks, timeout=_GRACE_SECONDS)
+            raise
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _take(self, actions: Sequence[str], most: int) -> calls.Taken | None:
+        async with self._db.transaction(self._run.org_id) as session:
+            return await calls.take(
+                session, self._run, self._decision, call_id=uuid7(), actions=actions, most=most,
+                tag=self._tag, requires_status=self._target.requires_status,
+            )  # fmt: skip
+
+    async def _left(self, *actions: str) -> bool:
+        async with self._db.transaction(self._run.org_id) as session:
+            rows = await session.execute(
+                text(
+                    """select exists (select from sync_changes where run_id = :run
+                       and state = 'planned' and action = any(cast(:actions as text[])))"""
+                ),
+                {"run": self._run.id, "actions": list(actions)},
+            )
+            return bool(rows.scalar_one())
+
+    async def _sending(self, taken: calls.Taken) -> None:
+        async with self._db.transaction(self._run.org_id) as session:
+            await calls.mark_sent(session, taken.id)
+
+    async def _missed(self, taken: calls.Taken, error: MailchimpError) -> None:
+        """The outcome is unknown: plan the rows again, wait a little, give up after too many."""
+        async with self._db.transaction(self._run.org_id) as session:
+            await calls.put_back(session, self._run, taken.id, error=type(error).__name__)
+        self._misses += 1
+        _log.info("call_missed", run=str(self._run.id), error=type(error).__name__,
+                  status=error.status, misses=self._misses)  # fmt: skip
+        if self._misses >= _GIVE_UP_AFTER:
+            raise WeatherError from error
+        await self._check()
+        await asyncio.sleep(random.random() * min(10.0, 0.25 * 2 ** min(self._misses, 6)))  # noqa: S311
+
+    async def _record(self, taken: calls.Taken, answer: calls.Answer, *, count: int = 1) -> None:
+        self._misses = 0
+        async with self._db.transaction(self._run.org_id) as session:
+            await calls.record(
+                session, self._run, taken.id, self._segment_id, answer.outcomes, calls=count,
+                last=not answer.reread,
+            )  # fmt: skip
+        if answer.untagged:
+            await self._tag_missing(answer.untagged)
+        if answer.reread:
+            await self._reread(taken, answer.reread)
+
+    # --- bulk calls -------------------------------------------------------------------------------
+
+    async def _bulk(self, actions: Sequence[str]) -> bool:
+        """Takes, sends and records one bulk call; False when there was nothing to take."""
+        if self._target.requires_status and len(actions) > 1:
+            return False  # another lane found out that this account wants its rows another way
+        taken: calls.Taken | None = None
+        try:
+            async with self._client.slot(Lane.BULK):
+                taken = await self._take(actions, BATCH_SIZE)
+                if taken is None:
+                    return False
+                if not taken.rows:
+                    return True
+                await self._sending(taken)
+                answer = await self._send(taken.rows)
+        except (TransientError, ThrottledError) as error:
+            if taken is None:
+                raise WeatherError from error
+            await self._missed(taken, error)
+            return True
+        except accounting.StatusRequiredError:
+            assert taken is not None
+            await self._learn_status_is_required(taken)
+            return False
+        await self._record(taken, answer)
+        return True
+
+    async def _send(self, rows: Sequence[calls.Row]) -> calls.Answer:
+        """One call; a chunk refused as a whole is halved until the bad row stands alone."""
+        reducing = rows[0].action == "unsubscribe"
+        try:
+            result = await self._client.batch_subscribe(
+                self._target.list_id,
+                [row.body for row in rows],
+                # where rows carry a status, an existing member must not get it: the row comes back
+                update_existing=not self._target.requires_status or rows[0].action != "add",
+                skip_merge_validation=reducing,
+            )
+        except (InvalidRequestError, RefusedError) as error:
+            if accounting.says_status_is_required(error) and not self._target.requires_status:
+                raise accounting.StatusRequiredError from error
+            if len(rows) == 1:
+                return calls.Answer(outcomes=[accounting.refused(rows[0], error)])
+            middle = len(rows) // 2
+            first, second = await self._send(rows[:middle]), await self._send(rows[middle:])
+            return calls.Answer(
+                first.outcomes + second.outcomes,
+                first.reread + second.reread,
+                first.untagged + second.untagged,
+            )
+        answer = accounting.account(rows, result, self._tag, self._resources.clock())
+        return await self._insist(answer) if reducing else answer
+
+    async def _insist(self, answer: calls.Answer) -> calls.Answer:
+        """An unsubscribe is never parked: what the bulk call refused is sent alone, then shown."""
+        for at, outcome in enumerate(answer.outcomes):
+            if outcome.code is not None:
+                answer.outcomes[at] = await self._unsubscribe_alone(outcome.row)
+        return answer
+
+    async def _unsubscribe_alone(self, row: calls.Row) -> calls.Outcome:
+        try:
+            member = await self._client.update_member(
+                self._target.list_id, row.address_hash.hex, {"status": "unsubscribed"},
+                skip_merge_validation=True,
+            )  # fmt: skip
+        except NotFoundError:
+            return calls.Outcome(row, status="absent")
+        except (RefusedError, InvalidRequestError) as error:
+            _log.warning("unsubscribe_refused", run=str(self._run.id), code=error.title)
+            return accounting.refused(row, error)
+        return accounting.from_member(row, member)
+
+    async def _learn_status_is_required(self, taken: calls.Taken) -> None:
+        """This account is of before 2026: rows need ``status``. Plan them again, in its way."""
+        _log.info("account_requires_status", audience=str(self._target.id))
+        self._target.requires_status = True
+        async with self._db.transaction(self._run.org_id) as session:
+            await calls.put_back(session, self._run, taken.id, error="status required")
+            await session.execute(
+                text("update audiences set requires_status = true where id = :audience"),
+                {"audience": self._target.id},
+            )
+
+    # --- single calls -----------------------------------------------------------------------------
+
+    async def _single(
+        self, action: str, act: Callable[[calls.Row], Awaitable[calls.Answer]]
+    ) -> bool:
+        """Takes and carries out one change by a call of its own."""
+        taken: calls.Taken | None = None
+        try:
+            async with self._client.slot(Lane.BULK):
+                taken = await self._take((action,), 1)
+                if taken is None:
+                    return False
+                if not taken.rows:
+                    return True
+                await self._sending(taken)
+                answer = await act(taken.rows[0])
+        except (TransientError, ThrottledError) as error:
+            if taken is None:
+                raise WeatherError from error
+            await self._missed(taken, error)
+            return True
+        await self._record(taken, answer)
+        return True
+
+    async def _patch(self, row: calls.Row) -> calls.Answer:
+        """An update for accounts that refuse rows without ``status``: fields alone, never a status."""
+        try:
+            member = await self._client.update_member(
+                self._target.list_id, row.address_hash.hex,
+                {"merge_fields": orjson.loads(row.fields)},
+            )  # fmt: skip
+        except NotFoundError:
+            return calls.Answer(reread=[row])
+        except (RefusedError, InvalidRequestError) as error:
+            return calls.Answer(outcomes=[accounting.refused(row, error)])
+        outcome = accounting.from_member(row, member, tag=self._tag)
+        return calls.Answer([outcome], untagged=[] if outcome.tagged else [row])
+
+    async def _rename(self, row: calls.Row) -> calls.Answer:
+        """The contact's address changed: the member keeps its history under the new one."""
+        assert row.old_hash is not None
+        try:
+            member = await self._client.update_member(
+                self._target.list_id, row.old_hash.hex,
+                {"email_address": row.email, "merge_fields": orjson.loads(row.fields)},
+            )  # fmt: skip
+        except NotFoundError:
+            return calls.Answer(reread=[row])
+        except (RefusedError, InvalidRequestError) as error:
+            return await self._rename_refused(row, error)
+        async with self._db.transaction(self._run.org_id) as session:
+            await accounting.move_member(session, self._target.id, row.old_hash, row.address_hash)
+        outcome = accounting.from_member(row, member, tag=self._tag)
+        return calls.Answer([outcome], untagged=[] if outcome.tagged else [row])
+
+    async def _rename_refused(self, row: calls.Row, error: MailchimpError) -> calls.Answer:
+        """Then the new address is treated as wanted, in this run; the old one as left, in the next."""
+        outcome = accounting.refused(row, error)
+        outcome.code = "rename_refused"
+        async with self._db.transaction(self._run.org_id) as session:
+            await accounting.add_instead(session, self._run.id, row)
+        return calls.Answer([outcome])
+
+    async def _archive(self, row: calls.Row) -> calls.Answer:
+        try:
+            await self._client.archive_member(self._target.list_id, row.address_hash.hex)
+        except NotFoundError:
+            return calls.Answer([calls.Outcome(row, status="absent")])
+        except MethodNotAllowedError:  # archived already, or not archivable: look (MC 4.5)
+            return calls.Answer(reread=[row])
+        except (RefusedError, InvalidRequestError) as error:
+            return calls.Answer([accounting.refused(row, error)])
+        return calls.Answer([calls.Outcome(row, status="archived")])
+
+    # --- rows that an answer left open ------------------------------------------------------------
+
+    async def _reread(self, taken: calls.Taken, rows: Sequence[calls.Row]) -> None:
+        """Reads each member again; the mirror takes over what is true, the row is settled by it."""
+        outcomes: list[calls.Outcome] = []
+        for row in rows:
+            await self._check()
+            try:
+                member = await self._client.find_member(self._target.list_id, row.address_hash.hex)
+            except (TransientError, ThrottledError) as error:
+                raise WeatherError from error
+            async with self._db.transaction(self._run.org_id) as session:
+                if member is None:
+                    await mirror.mark_absent(session, self._target.id, [row.address_hash])
+                else:
+                    await merge_and_record(session, self._actor, self._target.id, [member])
+            outcomes.append(accounting.settle(row, member, self._tag))
+        async with self._db.transaction(self._run.org_id) as session:
+            await calls.record(
+                session, self._run, taken.id, self._segment_id, outcomes, calls=len(rows)
+            )
+        untagged = [
+            o.row for o in outcomes if o.code is None and not o.tagged and o.row.action in BULK
+        ]
+        if untagged:
+            await self._tag_missing(untagged)
+
+    # --- tags -------------------------------------------------------------------------------------
+
+    async def _tag_missing(self, rows: Sequence[calls.Row]) -> None:
+        """The answer lacked our tag: put it there by a static-segment call."""
+        try:
+            await self._client.change_tag_members(
+                self._target.list_id, self._tag_id, add=[r.email for r in rows], remove=[]
+            )
+        except (TransientError, ThrottledError) as error:
+            raise WeatherError from error
+        async with self._db.transaction(self._run.org_id) as session:
+            await calls.tag_members(
+                session, self._run, self._segment_id, [r.address_hash for r in rows]
+            )
+
+    async def _untag(self) -> None:
+        """Takes the tag off everybody who left, 500 a call."""
+        while True:
+            await self._check()
+            async with self._db.transaction(self._run.org_id) as session:
+                rows = await accounting.to_untag(session, self._run.id, BATCH_SIZE)
+            if not rows:
+                return
+            try:
+                await self._client.change_tag_members(
+                    self._target.list_id, self._tag_id, add=[],
+                    remove=[r.email for r in rows if r.email],
+                )  # fmt: skip
+            except NotFoundError:
+                pass  # the tag is gone, and so is everybody's
+            except (TransientError, ThrottledError) as error:
+                raise WeatherError from error
+            async with self._db.transaction(self._run.org_id) as session:
+                await accounting.untagged(session, self._run, self._segment_id, rows)

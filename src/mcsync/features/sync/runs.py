@@ -1,0 +1,278 @@
+"""The life of a run in SQL: made, claimed, kept alive, handed over, ended (``sync.md`` 7).
+
+A run's row is its outbox. A worker holds it by a lease with a heartbeat; ``epoch`` grows with each
+claim and fences every later write of a worker that lost it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import orjson
+from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+LIVE = ("queued", "pulling", "planning", "pushing")
+ENDED = ("succeeded", "succeeded_with_errors", "failed", "cancelled")
+
+
+class FencedError(Exception):
+    """Another worker has taken this run over: stop at once, write nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A run that this worker holds."""
+
+    id: UUID
+    org_id: UUID
+    segment_id: UUID
+    audience_id: UUID
+    status: str
+    dry_run: bool
+    leave: bool
+    approved: bool
+    epoch: int
+    attempts: int
+    plan_xmin: int | None
+    request_id: str | None
+
+
+async def create(
+    session: AsyncSession,
+    *,
+    segment_id: UUID,
+    audience_id: UUID,
+    trigger: str,
+    dry_run: bool = False,
+    leave: bool = False,
+    request_id: str | None = None,
+) -> tuple[UUID, bool]:
+    """A new run, or the live one of the segment; answers (id, is new).
+
+    A run that waits for approval ends as ``superseded``: the new one plans anew.
+    """
+    params = {
+        "segment": segment_id, "audience": audience_id, "trigger": trigger, "dry": dry_run,
+        "leave": leave, "request": request_id,
+    }  # fmt: skip
+    row = (
+        await session.execute(
+            text(
+                """insert into sync_runs (org_id, segment_id, audience_id, trigger, dry_run, leave,
+                                          request_id)
+                   select org_id, id, :audience, :trigger, :dry, :leave, :request
+                   from contact_segments where id = :segment
+                   on conflict (segment_id) where not dry_run
+                       and status in ('queued', 'pulling', 'planning', 'pushing') do nothing
+                   returning id"""
+            ),
+            params,
+        )
+    ).one_or_none()
+    if row is None:
+        live = await session.execute(
+            text(
+                """select id from sync_runs where segment_id = :segment and not dry_run
+                   and status in ('queued', 'pulling', 'planning', 'pushing')"""
+            ),
+            {"segment": segment_id},
+        )
+        return live.scalar_one(), False
+    if not dry_run:
+        await session.execute(
+            text(
+                """update sync_runs set status = 'cancelled', finished_at = now(),
+                       revision = revision + 1,
+                       error = '{"code": "superseded",
+                                 "message": "A newer run of the segment planned anew."}'::jsonb
+                   where segment_id = :segment and status = 'awaiting_approval'"""
+            ),
+            {"segment": segment_id},
+        )
+    return row.id, True
+
+
+async def claim(
+    session: AsyncSession, run_id: UUID, *, owner: str, lease_seconds: int
+) -> Claimed | None:
+    """Takes the run, if it is due and nobody holds it; None otherwise.
+
+    Runs of one audience take turns: a queued run stays so while another is under way (the unique
+    index on live audiences decides a race).
+    """
+    statement = text(
+        """update sync_runs r set
+               lease_owner = :owner, lease_until = clock_timestamp() + make_interval(secs => :lease),
+               epoch = epoch + 1, revision = revision + 1,
+               started_at = coalesce(started_at, now()),
+               status = case when status = 'queued' then 'pulling' else status end
+           where r.id = :run and r.status in ('queued', 'pulling', 'planning', 'pushing')
+             and (r.lease_until is null or r.lease_until < clock_timestamp())
+             and r.next_attempt_at <= clock_timestamp()
+             and (r.dry_run or r.status <> 'queued' or not exists (
+                 select from sync_runs o where o.audience_id = r.audience_id and o.id <> r.id
+                   and not o.dry_run and o.status in ('pulling', 'planning', 'pushing')))
+           returning id, org_id, segment_id, audience_id, status, dry_run, leave, approved, epoch,
+                     attempts, plan_xmin, request_id"""
+    )
+    try:
+        async with session.begin_nested():
+            row = (
+                await session.execute(
+                    statement, {"run": run_id, "owner": owner, "lease": lease_seconds}
+                )
+            ).one_or_none()
+    except IntegrityError:  # another run of the audience was claimed at this very moment
+        return None
+    return Claimed(**row._mapping) if row else None  # noqa: SLF001 - SQLAlchemy's public name
+
+
+async def renew(session: AsyncSession, run: Claimed, *, lease_seconds: int) -> bool:
+    """Keeps the lease; answers whether the run's cancellation was asked for.
+
+    Raises :class:`FencedError` where the run is another's by now.
+    """
+    row = (
+        await session.execute(
+            text(
+                """update sync_runs
+                   set lease_until = clock_timestamp() + make_interval(secs => :lease)
+                   where id = :run and epoch = :epoch
+                     and status in ('pulling', 'planning', 'pushing')
+                   returning cancel_requested_at is not null as cancelled"""
+            ),
+            {"run": run.id, "epoch": run.epoch, "lease": lease_seconds},
+        )
+    ).one_or_none()
+    if row is None:
+        raise FencedError
+    return bool(row.cancelled)
+
+
+async def write(session: AsyncSession, run: Claimed, assignments: str, **values: Any) -> None:
+    """A fenced update of the run's row. Raises :class:`FencedError`."""
+    result = await session.execute(
+        text(
+            f"update sync_runs set {assignments}, revision = revision + 1 "
+            "where id = :run and epoch = :epoch"
+        ),
+        {**values, "run": run.id, "epoch": run.epoch},
+    )
+    if result.rowcount != 1:  # type: ignore[attr-defined]
+        raise FencedError
+
+
+async def hand_over(session: AsyncSession, run: Claimed) -> None:
+    """Gives the run back at once, as it stands; costs no attempt (deploys, long runs)."""
+    await session.execute(
+        text(
+            """update sync_runs set lease_until = null, lease_owner = null, revision = revision + 1,
+                   next_attempt_at = clock_timestamp()
+               where id = :run and epoch = :epoch
+                 and status in ('pulling', 'planning', 'pushing')"""
+        ),
+        {"run": run.id, "epoch": run.epoch},
+    )
+
+
+async def postpone(
+    session: AsyncSession, run: Claimed, *, seconds: float, error: Mapping[str, Any]
+) -> None:
+    """Something passing went wrong: the run is tried again later, where it stood."""
+    await write(
+        session,
+        run,
+        """lease_until = null, lease_owner = null, attempts = attempts + 1, error = cast(:error as jsonb),
+           next_attempt_at = clock_timestamp() + make_interval(secs => :seconds)""",
+        error=_json(error),
+        seconds=float(seconds),
+    )
+
+
+async def end(
+    session: AsyncSession, run: Claimed, status: str, *, error: Mapping[str, Any] | None = None
+) -> None:
+    """The run is over (or waits for approval)."""
+    await write(
+        session,
+        run,
+        """status = :status, lease_until = null, lease_owner = null, error = cast(:error as jsonb),
+           cancel_requested_at = null,
+           finished_at = case when :waits then null else clock_timestamp() end""",
+        status=status,
+        waits=status == "awaiting_approval",
+        error=_json(error) if error else None,
+    )
+
+
+def _json(value: Mapping[str, Any]) -> str:
+
+    return orjson.dumps(value).decode()
+
+
+async def fetch(session: AsyncSession, run_id: UUID) -> dict[str, Any] | None:
+    """One run as it stands, with its segment's names."""
+    rows = await session.execute(text(_SELECT + " where r.id = :run"), {"run": run_id})
+    row = rows.mappings().one_or_none()
+    return None if row is None else {str(k): v for k, v in row.items()}
+
+
+_SELECT = """
+select r.*, coalesce(r.lease_until > clock_timestamp(), false) as alive, a.list_id
+from sync_runs r join audiences a on a.id = r.audience_id
+"""
+
+
+async def page(
+    session: AsyncSession,
+    *,
+    segment_id: UUID | None,
+    status: str | None,
+    before: UUID | None,
+    limit: int,
+) -> list[dict[str, Any]]:
+    """Runs, newest first."""
+    rows = await session.execute(
+        text(
+            _SELECT
+            + """ where (cast(:segment as uuid) is null or r.segment_id = :segment)
+                   and (cast(:status as text) is null or r.status = :status)
+                   and (cast(:before as uuid) is null or r.id < :before)
+                 order by r.id desc limit :limit"""
+        ),
+        {"segment": segment_id, "status": status, "before": before, "limit": limit},
+    )
+    return [{str(k): v for k, v in row.items()} for row in rows.mappings()]
+
+
+async def change_page(
+    session: AsyncSession,
+    run_id: UUID,
+    *,
+    action: str | None,
+    state: str | None,
+    reason: str | None,
+    after: int,
+    limit: int,
+) -> list[dict[str, Any]]:
+    """The run's changes in the order planned."""
+    rows = await session.execute(
+        text(
+            """select h.seq, h.action, h.reason, h.state, h.email, h.outcome_code, h.outcome,
+                      h.done_at, c.id as contact_id, c.entity_type, c.entity_id
+               from sync_changes h left join contacts c on c.id = h.contact_id
+               where h.run_id = :run and h.seq > :after
+                 and (cast(:action as text) is null or h.action = :action)
+                 and (cast(:state as text) is null or h.state = :state)
+                 and (cast(:reason as text) is null or h.reason = :reason)
+               order by h.seq limit :limit"""
+        ),
+        {"run": run_id, "after": after, "action": action, "state": state, "reason": reason,
+         "limit": limit},
+    )  # fmt: skip
+    return [{str(k): v for k, v in row.items()} for row in rows.mappings()]

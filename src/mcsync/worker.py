@@ -1,0 +1,152 @@
+"""The worker process: ARQ listens for the bell, the dispatcher rings it for all that is due.
+
+Any number of workers may run. SIGTERM hands runs over within about a second; SIGKILL costs no more
+than the lease, after which another worker goes on at the last committed call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+from collections.abc import Awaitable, Callable
+from typing import Any
+from uuid import uuid4
+
+import structlog
+from arq.cron import cron
+from arq.worker import Worker
+from sqlalchemy import text
+
+from mcsync import __version__
+from mcsync.core.jobs import ORDER, SCHEDULED_SYNC, SEGMENT_SYNC
+from mcsync.core.jobs.arq_settings import job, worker_options
+from mcsync.core.logging import configure_logging
+from mcsync.core.resources import Resources
+from mcsync.core.settings import Settings
+from mcsync.features.sync import dispatch, jobs
+
+_log = structlog.get_logger(__name__)
+
+MAX_RUNS = 20
+"""Runs that one worker works on at a time."""
+_ROOM_FOR_ORDERS = 20
+"""Jobs beyond those: a withdrawal never waits behind runs."""
+_DISPATCH_SECONDS = 1.0
+_SCHEDULE_SECONDS = 20.0
+_HEARTBEAT_SECONDS = 10.0
+
+
+def run(settings: Settings) -> None:
+    """Runs a worker until SIGTERM or SIGINT. Raises ``SettingsError`` when half-configured."""
+    configure_logging(settings)
+    asyncio.run(serve(settings))
+
+
+async def serve(settings: Settings) -> None:
+    """The worker, in a running loop."""
+    resources = await Resources.build(settings)
+    stopping = asyncio.Event()
+    worker_id = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
+    assert settings.redis_url is not None
+    worker = Worker(
+        functions=[
+            job(SEGMENT_SYNC, jobs.segment_sync),
+            job(ORDER, jobs.order),
+            job(SCHEDULED_SYNC, jobs.scheduled_sync),
+        ],
+        cron_jobs=[
+            cron(jobs.scheduled_sync, name=SCHEDULED_SYNC + "-cron", hour=5, minute=0, second=0)
+        ],
+        ctx={
+            "resources": resources,
+            "stopping": stopping,
+            "worker_id": worker_id,
+            "runs": asyncio.Semaphore(MAX_RUNS),
+        },
+        handle_signals=False,
+        max_jobs=MAX_RUNS + _ROOM_FOR_ORDERS,
+        **worker_options(settings.redis_url.get_secret_value()),
+    )
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    _log.info("worker_started", worker=worker_id, version=__version__)
+    tasks = [
+        asyncio.create_task(
+            _every(_DISPATCH_SECONDS, stopping, lambda: dispatch.ring_due(resources))
+        ),
+        asyncio.create_task(
+            _every(_SCHEDULE_SECONDS, stopping, lambda: dispatch.schedule(resources))
+        ),
+        asyncio.create_task(
+            _every(_HEARTBEAT_SECONDS, stopping, lambda: _beat(resources, worker_id))
+        ),
+    ]
+    listening = asyncio.create_task(worker.async_run())
+    stopped = asyncio.create_task(stopping.wait())
+    try:
+        await asyncio.wait({listening, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        if listening.done():
+            listening.result()  # Redis is gone for long: end, and be started again
+    finally:
+        stopping.set()
+        await _drain(worker, listening)
+        for task in (*tasks, stopped):
+            task.cancel()
+        await asyncio.gather(*tasks, stopped, return_exceptions=True)
+        await _gone(resources, worker_id)
+        await resources.close()
+        _log.info("worker_stopped", worker=worker_id)
+
+
+async def _drain(worker: Worker, listening: asyncio.Task[None]) -> None:
+    """Lets jobs hand over what they hold (they see ``stopping``), then ends them."""
+    listening.cancel()
+    await asyncio.gather(listening, return_exceptions=True)
+    running = [task for task in worker.tasks.values() if not task.done()]
+    if running:
+        await asyncio.wait(running, timeout=5)
+    for task in running:
+        task.cancel()
+    await asyncio.gather(*running, return_exceptions=True)
+    with contextlib.suppress(Exception):
+        await worker.close()
+
+
+async def _every(
+    seconds: float, stopping: asyncio.Event, act: Callable[[], Awaitable[Any]]
+) -> None:
+    """Acts again and again; a failure is logged and costs one turn."""
+    while not stopping.is_set():
+        try:
+            await act()
+        except Exception as error:  # noqa: BLE001 - the loop must outlive any of them
+            _log.warning("loop_failed", error=type(error).__name__)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stopping.wait(), seconds)
+
+
+async def _beat(resources: Resources, worker_id: str) -> None:
+    async with resources.db.system() as session:
+        await session.execute(
+            text(
+                """insert into worker_heartbeats (worker_id, host, version, started_at, seen_at)
+                   values (:id, :host, :version, now(), now())
+                   on conflict (worker_id) do update set seen_at = now()"""
+            ),
+            {"id": worker_id, "host": socket.gethostname(), "version": __version__},
+        )
+        await session.execute(
+            text("delete from worker_heartbeats where seen_at < now() - interval '1 hour'")
+        )
+
+
+async def _gone(resources: Resources, worker_id: str) -> None:
+    with contextlib.suppress(Exception):
+        async with resources.db.system() as session:
+            await session.execute(
+                text("delete from worker_heartbeats where worker_id = :id"), {"id": worker_id}
+            )
