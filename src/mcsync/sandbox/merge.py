@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 _ANY_OF = "Data did not match any of the schemas described in anyOf."
 _ADDRESS_NEEDED = ("addr1", "city", "state", "zip")
 _TEXT_BYTES = 255
+_SHORT = _TEXT_BYTES // 4
+"""Texts that cannot be too long, whatever their characters: nearly all, so they take the quick way."""
 _URL = re.compile(r"https?://[^\s/]+\.[^\s/]+", re.IGNORECASE)
 _ZIP = re.compile(r"\d{5}(-\d{4})?\Z")
 _US_PHONE_DIGITS = 10
@@ -47,8 +49,6 @@ class Drop(Exception):
 
 def _text(value: Value, _field: MergeField) -> Value:
     text = value if isinstance(value, str) else str(value)
-    if len(text) * 4 <= _TEXT_BYTES:
-        return text
     return text.encode()[:_TEXT_BYTES].decode(errors="ignore")
 
 
@@ -152,8 +152,6 @@ _RULES: dict[str, Callable[[Value, MergeField], Value]] = {
 def _normalised(value: Value, field: MergeField, config: SandboxConfig) -> Value:
     if value == "":
         return ""
-    if type(value) is str and field.type == "text":
-        return _text(value, field)
     if isinstance(value, bool) or not isinstance(value, str | int | float | dict):
         raise SchemaMismatch(f"merge_fields.{field.tag}")
     if isinstance(value, dict) and field.type != "address":
@@ -194,6 +192,9 @@ class MergeRules:
         for tag, value in (given or {}).items():
             field = self._by_tag.get(tag)
             if field is None:
+                continue
+            if type(value) is str and field.type == "text" and len(value) <= _SHORT:
+                values[field.column] = value
                 continue
             try:
                 values[field.column] = _normalised(value, field, self._config)
