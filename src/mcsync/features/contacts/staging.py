@@ -204,7 +204,8 @@ async def keep_report(
         text(
             f"""insert into contact_import_rejections (org_id, import_id, line, field, code)
                 select :org, :import, line, coalesce(field, 'consentGivenAt'), coalesce(code, note)
-                from {STAGED} where code is not null or note is not null"""
+                from {STAGED} where code is not null or note is not null
+                on conflict do nothing"""
         ),
         {"org": org_of(session), "import": import_id},
     )

@@ -21,15 +21,18 @@ from mcsync.core.errors import BadRequestError
 from mcsync.features.contacts.intake.json_rows import MAX_LINE, too_long_line
 from mcsync.features.contacts.intake.rows import (
     CONSENT_FIELDS,
+    MAX_ATTRIBUTE_NAME,
     MAX_ATTRIBUTES,
     MAX_TEXT,
     NULL,
+    OPT_STATUSES,
     OPTIONAL_FIELDS,
     PROVIDED_BIT,
     STANDARD_FIELDS,
     TYPES,
     Row,
     RowStager,
+    unreadable,
 )
 
 MAX_RECORD_LINES: Final = 1_000
@@ -70,7 +73,15 @@ class Header:
             raise BadRequestError(
                 f"At most {MAX_ATTRIBUTES} columns may be attributes.", code="too_many_columns"
             )
-        self.provided = sum(PROVIDED_BIT[field] for field in OPTIONAL_FIELDS if field in self.places)
+        if any(len(name) > MAX_ATTRIBUTE_NAME or unreadable(name) for name in self.attributes):
+            raise BadRequestError(
+                f"Column names are text of at most {MAX_ATTRIBUTE_NAME} characters.",
+                code="invalid_column_name",
+            )
+        self.plain = not any(map(_UNUSUAL.search, self.attributes))
+        self.provided = sum(
+            PROVIDED_BIT[field] for field in OPTIONAL_FIELDS if field in self.places
+        )
         if self.attributes:
             self.provided |= PROVIDED_BIT["attributes"]
 
@@ -148,7 +159,8 @@ class CsvIntake:
         lines = io.StringIO(text, newline="").readlines()
         if self._header is None:
             lines = self._read_header(lines)
-        if self._held or _UNUSUAL.search(text):
+        assert self._header is not None
+        if self._held or not self._header.plain or _UNUSUAL.search(text):
             self._held += lines
             return self._careful().encode(errors="surrogateescape")
         return self._fast(lines).encode()
@@ -164,77 +176,55 @@ class CsvIntake:
     # ---- the fast way
 
     def _fast(self, lines: list[str]) -> str:
-        header = self._header
-        assert header is not None
-        stage = self._plain = self._plain or self._compile(header)
-        first, self._line = self._line, self._line + len(lines)
-        self._first = first
-        return stage(lines)
+        if self._plain is None:
+            assert self._header is not None
+            self._plain = self._compile(self._header)
+        return self._plain(lines)
 
     def _compile(self, header: Header) -> Callable[[list[str]], str]:
         """The loop over plain rows, with everything that does not change from row to row bound."""
         places, width, separator = header.places, header.width, self._separator
         at_type, at_id, at_email = (places[field] for field in _REQUIRED)
-        optional = [places.get(field, width) for field in OPTIONAL_FIELDS]  # width: the added null
-        pick = itemgetter(*optional)
-        names = tuple(header.attributes)
-        attribute_places = tuple(header.attributes.values())
-        attributes_of = _tuple_getter(attribute_places)
-        at_status, at_source, at_given = (places.get(field, width) for field in CONSENT_FIELDS)
-        consenting = "optStatus" in places
-        addresses, stager = self._stager.addresses, self._stager
-        usable, hashes, dumps = addresses.usable, addresses.hashes, orjson.dumps
-        type_of, moment, provided = TYPES.get, stager.moment, header.provided
-        entity_key = addresses.entity_key if stager.entity_keys else None
+        pick = itemgetter(*(places.get(field, width) for field in OPTIONAL_FIELDS))
+        attributes_of = _attributes_reader(header)
+        consent_of = _consent_reader(header, self._stager)
+        addresses = self._stager.addresses
+        usable, hashes, type_of, provided = (
+            addresses.usable,
+            addresses.hashes,
+            TYPES.get,
+            header.provided,
+        )
+        entity_key = addresses.entity_key if self._stager.entity_keys else None
         careful = self._row
 
         def stage(lines: list[str]) -> str:
             out = []
-            received = 0
-            for line, row in enumerate(csv.reader(lines, delimiter=separator), self._first):
-                if not row:
-                    continue
-                received += 1
+            first, plain = self._line, 0
+            for line, row in enumerate(csv.reader(lines, delimiter=separator), first):
                 cells = [cell.strip() for cell in row]
-                longest = len(lines[line - self._first])
                 if (
                     len(cells) != width
                     or (kind := type_of(cells[at_type])) is None
                     or not (entity := cells[at_id])
                     or (email := usable(cells[at_email])) is None
-                    or longest > MAX_TEXT and max(map(len, cells)) > MAX_TEXT
+                    or (consent := consent_of(cells)) is None
+                    or (len(lines[line - first]) > MAX_TEXT and max(map(len, cells)) > MAX_TEXT)
                 ):
-                    received -= 1
                     out.append(careful(line, row))
                     continue
-                if names:
-                    values = [value or None for value in attributes_of(cells)]
-                    attributes = dumps(dict(zip(names, values, strict=True))).decode()
-                else:
-                    attributes = "{}"
-                cells.append("")
-                status = given = source = NULL
-                if consenting and (stated := cells[at_status]):
-                    if stated not in _EXACT_STATUSES:
-                        received -= 1
-                        out.append(careful(line, row))
-                        continue
-                    status, source = stated, cells[at_source] or NULL
-                    if at := cells[at_given]:
-                        parsed = moment(at)
-                        if parsed is None:
-                            received -= 1
-                            out.append(careful(line, row))
-                            continue
-                        given = parsed
+                plain += 1
+                attributes = attributes_of(cells)
                 digest, key = hashes(email)
                 whole = entity_key(kind, entity) if entity_key is not None else NULL
+                cells.append("")  # what the fields that have no column are read from
                 texts = "\t".join([cell or NULL for cell in pick(cells)])
                 out.append(
                     f"{line}\t\\N\t\\N\t{provided}\t{kind}\t{entity}\t{email}\t{digest}\t{key}\t{whole}"
-                    f"\t{texts}\t{attributes}\t{status}\t{source}\t{given}\n"
+                    f"\t{texts}\t{attributes}\t{consent}\n"
                 )
-            self.received += received
+            self.received += plain
+            self._line += len(lines)
             return "".join(out)
 
         return stage
@@ -284,14 +274,47 @@ class CsvIntake:
         return self._stager.stage(Row(line, values, attributes, header.provided))
 
 
-_EXACT_STATUSES: Final = frozenset(("opted_in", "opted_out", "unset"))
+_STATUSES: Final = frozenset(OPT_STATUSES)
+_NO_CONSENT: Final = "\t".join([NULL] * len(CONSENT_FIELDS))
 
 
-def _tuple_getter(places: tuple[int, ...]) -> Callable[[list[str]], tuple[str, ...]]:
-    if len(places) == 1:
-        only = places[0]
-        return lambda cells: (cells[only],)
-    return itemgetter(*places) if places else lambda _: ()
+def _attributes_reader(header: Header) -> Callable[[list[str]], str]:
+    """Reads the attributes of a plain row as JSON. Plain values need no escapes."""
+    if not header.attributes:
+        return lambda _: "{}"
+    names = tuple(header.attributes)
+    places = tuple(header.attributes.values())
+    get = itemgetter(*places) if len(places) > 1 else None
+    only = places[0]
+
+    def read(cells: list[str]) -> str:
+        values = get(cells) if get is not None else (cells[only],)
+        texts = [value or None for value in values]
+        return orjson.dumps(dict(zip(names, texts, strict=True))).decode()
+
+    return read
+
+
+def _consent_reader(header: Header, stager: RowStager) -> Callable[[list[str]], str | None]:
+    """Reads a plain row's consent as COPY cells; ``None`` where the careful way must decide."""
+    if "optStatus" not in header.places:
+        return lambda _: _NO_CONSENT
+    status_at, source_at, given_at = (header.places.get(field) for field in CONSENT_FIELDS)
+    assert status_at is not None
+
+    def read(cells: list[str]) -> str | None:
+        status = cells[status_at]
+        if not status:
+            return _NO_CONSENT
+        if status not in _STATUSES:
+            return None
+        source = (cells[source_at] or NULL) if source_at is not None else NULL
+        given: str | None = NULL
+        if given_at is not None and cells[given_at]:
+            given = stager.moment(cells[given_at])
+        return None if given is None else f"{status}\t{source}\t{given}"
+
+    return read
 
 
 def _wrong_width(row: list[str]) -> str:

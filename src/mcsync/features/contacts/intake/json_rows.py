@@ -32,6 +32,7 @@ class ObjectIntake:
 
     def __init__(self, stager: RowStager) -> None:
         self._stager = stager
+        self._list = b""
         self.received = 0
 
     def stage(self, line: int, contact: Mapping[str, object]) -> str:
@@ -41,10 +42,10 @@ class ObjectIntake:
         values: dict[str, str | None] = {}
         attributes: dict[str, object] = {}
         provided = 0
-        for name, value in contact.items():
+        for name, given in contact.items():
+            # numbers are what many systems use as ids
+            value = str(given) if name == "entityId" and type(given) is int else given
             if name in _STANDARD:
-                if name == "entityId" and type(value) is int:
-                    value = str(value)  # numbers are what many systems use as ids
                 if value is not None and not isinstance(value, str):
                     problems.append((name, "invalid_type"))
                     continue
@@ -64,12 +65,13 @@ class ObjectIntake:
         return self._stager.stage(Row(line, values, attributes, provided))
 
     def feed(self, data: bytes) -> bytes:
-        """Takes one JSON list of contacts."""
-        rows = orjson.loads(data)
-        return "".join(self.stage(index, row) for index, row in enumerate(rows)).encode()
+        """Takes a piece of one JSON list of contacts; it is small, so it is read at the end."""
+        self._list += data
+        return b""
 
     def finish(self) -> bytes:
-        return b""
+        rows = orjson.loads(self._list)
+        return "".join(self.stage(index, row) for index, row in enumerate(rows)).encode()
 
 
 class NdjsonIntake:

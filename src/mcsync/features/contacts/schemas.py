@@ -1,0 +1,185 @@
+"""What the contacts' procedures take and answer."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+from uuid import UUID
+
+from pydantic import ConfigDict, Field, JsonValue
+
+from mcsync.core.web.schemas import Page, RequestModel, ResponseModel, Timestamp
+from mcsync.features.contacts.models import Contact
+
+EntityType = Literal["employee", "vendor"]
+EntityId = Annotated[str, Field(min_length=1, max_length=255)]
+AttributeValue = str | int | float | bool | None
+
+MAX_UPSERT = 1_000
+MAX_REPORTED = 1_000
+"""Rejections in the answer of an import; all of them are in its report."""
+
+_CONTACT: dict[str, JsonValue] = {
+    "entityType": "employee",
+    "entityId": "E-1042",
+    "email": "zoe.lindqvist@nordlicht-werke.example",
+    "firstName": "Zoë",
+    "lastName": "Lindqvist",
+    "department": "Engineering",
+    "location": "Göteborg",
+    "employmentType": "full_time",
+    "employmentStatus": "active",
+    "attributes": {"costCentre": "4711", "birthday": "03/14"},
+}
+
+
+class ContactInput(RequestModel):
+    """A contact as its own system knows it. A field left out keeps its value; null or "" clears it.
+
+    Attributes are merged by name in the same way. What is wrong with one contact is reported, and does
+    not keep the others out.
+    """
+
+    entity_type: str = Field(description="`employee` or `vendor`.")
+    entity_id: str = Field(description="The id in the organisation's own system.")
+    email: str | None = None
+    first_name: str | None = None
+    last_name: str | None = None
+    department: str | None = None
+    location: str | None = None
+    employment_type: str | None = None
+    employment_status: str | None = None
+    attributes: dict[str, AttributeValue] | None = None
+    opt_status: str | None = Field(
+        None, description="`opted_in`, `opted_out` or `unset`: a statement of consent."
+    )
+    consent_source: str | None = None
+    consent_given_at: str | None = Field(
+        None,
+        description="When consent was given, ISO 8601. An opt-in without it lifts no withdrawal.",
+    )
+
+
+class UpsertInput(RequestModel):
+    """Up to 1,000 contacts."""
+
+    contacts: list[ContactInput] = Field(min_length=1, max_length=MAX_UPSERT)
+    confirm_withdrawals: bool = Field(
+        False, description="Go on although suspiciously many contacts would be withdrawn."
+    )
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"contacts": [_CONTACT]}]})
+
+
+class EntityInput(RequestModel):
+    """Which contact."""
+
+    entity_type: EntityType
+    entity_id: EntityId
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"entityType": "employee", "entityId": "E-1042"}]}
+    )
+
+
+class Rejected(ResponseModel):
+    """One thing wrong with one row. The value itself is never repeated."""
+
+    field: str | None = Field(description="Null where the row as a whole is wrong.")
+    code: str
+    message: str
+
+
+class RejectedLine(Rejected):
+    """A row of a file."""
+
+    line: int = Field(description="The first line of the row in the file; the header is line 1.")
+
+
+class RejectedIndex(Rejected):
+    """A contact of a list."""
+
+    index: int = Field(description="Its place in `contacts`, from 0.")
+
+
+class Counts(ResponseModel):
+    """`received` = `created` + `updated` + `unchanged` + `rejected`."""
+
+    received: int
+    created: int
+    updated: int
+    unchanged: int
+    rejected: int
+
+
+class UpsertResult(Counts):
+    """What became of the contacts. `opt_in_not_newer` is listed, but its contact was taken."""
+
+    rejections: list[RejectedIndex]
+
+
+class ImportResult(Counts):
+    """What became of a file. `opt_in_not_newer` is listed, but its row was taken."""
+
+    id: UUID
+    rejections: list[RejectedLine] = Field(description="The first 1,000.")
+    report: str = Field(description="Path of contacts.getImport, which lists all of them.")
+
+
+class ImportReportView(ResponseModel):
+    """A stored report with one page of its rejections."""
+
+    id: UUID
+    kind: str
+    created_at: Timestamp
+    received: int
+    created: int
+    updated: int
+    unchanged: int
+    rejected: int
+    items: list[RejectedLine]
+    next_cursor: str | None
+
+
+class ContactView(ResponseModel):
+    """A contact."""
+
+    id: UUID
+    entity_type: EntityType
+    entity_id: str
+    email: str | None
+    first_name: str | None
+    last_name: str | None
+    department: str | None
+    location: str | None
+    employment_type: str | None
+    employment_status: str | None
+    attributes: dict[str, Any]
+    version: int = Field(description="Counts the changes.")
+    created_at: Timestamp
+    updated_at: Timestamp
+    left_at: Timestamp | None = Field(
+        validation_alias="deleted_at", description="When the contact left; null while it has not."
+    )
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "id": "019ab5a1-7c44-7d1e-9a51-0d7f5d3c2b10",
+                    **_CONTACT,
+                    "version": 1,
+                    "createdAt": "2026-11-23T09:12:44Z",
+                    "updatedAt": "2026-11-23T09:12:44Z",
+                    "leftAt": None,
+                }
+            ]
+        }
+    )
+
+    @classmethod
+    def of(cls, row: Contact) -> Self:
+        """The view of a stored contact."""
+        return cls.model_validate(row)
+
+
+ContactPage = Page[ContactView]

@@ -1,0 +1,293 @@
+"""The rules of contacts: they come in sets, are keyed by their own system's id, and leave without a loss."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+from uuid import UUID
+
+import orjson
+from sqlalchemy.ext.asyncio import AsyncSession
+from uuid6 import uuid7
+
+from mcsync.core.auth import Actor
+from mcsync.core.errors import (
+    BadRequestError,
+    ConflictError,
+    NotFoundError,
+    UnsupportedMediaError,
+)
+from mcsync.core.resources import Resources
+from mcsync.core.web.paging import PageParams, encode_cursor
+from mcsync.features import audit
+from mcsync.features.audit import AuditAction
+from mcsync.features.contacts import repository, staging
+from mcsync.features.contacts.consent import ConsentCounts, ConsentSink
+from mcsync.features.contacts.intake import (
+    CsvIntake,
+    Intake,
+    NdjsonIntake,
+    ObjectIntake,
+    message_of,
+)
+from mcsync.features.contacts.intake.addresses import Addresses
+from mcsync.features.contacts.intake.rows import RowStager
+from mcsync.features.contacts.repository import ContactFilter
+from mcsync.features.contacts.schemas import (
+    MAX_REPORTED,
+    ContactInput,
+    ContactPage,
+    ContactView,
+    ImportReportView,
+    ImportResult,
+    RejectedIndex,
+    RejectedLine,
+    UpsertResult,
+)
+
+_PIECE: Final = 1 << 18
+_STALLED_SECONDS: Final = 60.0
+"""An upload holds a transaction open; one that stands still for so long is given up."""
+_KINDS: Final[dict[str, type[CsvIntake | NdjsonIntake]]] = {
+    "text/csv": CsvIntake,
+    "application/x-ndjson": NdjsonIntake,
+    "application/jsonl": NdjsonIntake,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Counted:
+    received: int
+    created: int
+    updated: int
+    unchanged: int
+    rejected: int
+
+
+async def upsert(
+    resources: Resources,
+    actor: Actor,
+    contacts: Sequence[ContactInput],
+    sink: ConsentSink,
+    *,
+    confirm_withdrawals: bool = False,
+) -> UpsertResult:
+    """Creates or changes contacts. Raises ConflictError (``confirm_withdrawals``)."""
+    given = [contact.model_dump(by_alias=True, exclude_unset=True) for contact in contacts]
+    async with resources.db.transaction(actor.org_id) as session:
+        stager = await _stager(resources, session)
+        intake = ObjectIntake(stager)
+        await staging.create(session)
+        await staging.copy(session, _pieces(intake, _once(orjson.dumps(given))))
+        counted, consent = await _take(
+            session, intake, stager, sink, confirm_withdrawals=confirm_withdrawals,
+            source="api", proof={},
+        )  # fmt: skip
+        reported = await staging.first_reported(session, most=len(given) * 32)
+        audit.record(
+            session,
+            actor,
+            AuditAction.CONTACTS_UPSERT,
+            entity="contact",
+            entity_id=None,
+            diff=_diff(counted, consent),
+        )
+    rejections = [
+        RejectedIndex(index=line, field=field or None, code=code, message=message_of(code))
+        for line, field, code in reported
+    ]
+    return UpsertResult(**asdict(counted), rejections=rejections)
+
+
+async def import_file(
+    resources: Resources,
+    actor: Actor,
+    body: AsyncIterator[bytes],
+    content_type: str,
+    sink: ConsentSink,
+    *,
+    confirm_withdrawals: bool = False,
+) -> ImportResult:
+    """Takes a file of any size, all of it or nothing; memory does not grow with it.
+
+    Raises UnsupportedMediaError, BadRequestError for a file that cannot be read at all, and ConflictError
+    (``confirm_withdrawals``). Whatever is wrong with single rows is in the answer.
+    """
+    kind = _KINDS.get(content_type.partition(";")[0].strip().lower())
+    if kind is None:
+        raise UnsupportedMediaError(
+            "Send the file itself as the body, as text/csv or application/x-ndjson."
+        )
+    import_id = uuid7()
+    async with resources.db.transaction(actor.org_id) as session:
+        stager = await _stager(resources, session)
+        intake = kind(stager)
+        await staging.create(session)
+        await staging.copy(session, _pieces(intake, body))
+        counted, consent = await _take(
+            session, intake, stager, sink, confirm_withdrawals=confirm_withdrawals,
+            source="import", proof={"importId": str(import_id)},
+        )  # fmt: skip
+        repository.add_report(session, import_id, intake.kind, asdict(counted))
+        reported = await staging.keep_report(session, import_id, most=MAX_REPORTED)
+        audit.record(
+            session,
+            actor,
+            AuditAction.CONTACTS_IMPORT,
+            entity="contact_import",
+            entity_id=import_id,
+            diff=_diff(counted, consent),
+        )
+    return ImportResult(
+        **asdict(counted),
+        id=import_id,
+        rejections=[_line(*row) for row in reported],
+        report=f"/mailchimp/contacts/getImport?id={import_id}",
+    )
+
+
+async def get_import(
+    resources: Resources, actor: Actor, import_id: UUID, page: PageParams
+) -> ImportReportView:
+    """The report of an import, with a page of what was rejected. Raises NotFoundError."""
+    async with resources.db.transaction(actor.org_id) as session:
+        report = await repository.report(session, import_id)
+        if report is None:
+            message = "No import of this organisation has this id."
+            raise NotFoundError(message)
+        rows = await repository.rejections(
+            session, import_id, after=page.after(int, str), limit=page.limit + 1
+        )
+    more = len(rows) > page.limit
+    rows = rows[: page.limit]
+    return ImportReportView(
+        id=report.id,
+        kind=report.kind,
+        created_at=report.created_at,
+        **report.counts,
+        items=[_line(row.line, row.field, row.code) for row in rows],
+        next_cursor=encode_cursor(rows[-1].line, rows[-1].field) if more else None,
+    )
+
+
+async def list_contacts(
+    resources: Resources, actor: Actor, page: PageParams, wanted: ContactFilter
+) -> ContactPage:
+    """Contacts by entity type and id."""
+    async with resources.db.transaction(actor.org_id) as session:
+        rows = await repository.page(
+            session, wanted, after=page.after(str, str), limit=page.limit + 1
+        )
+    more = len(rows) > page.limit
+    rows = rows[: page.limit]
+    cursor = encode_cursor(rows[-1].entity_type, rows[-1].entity_id) if more else None
+    return ContactPage(items=[ContactView.of(row) for row in rows], next_cursor=cursor)
+
+
+async def get(resources: Resources, actor: Actor, entity_type: str, entity_id: str) -> ContactView:
+    """One contact, also one that left. Raises NotFoundError."""
+    async with resources.db.transaction(actor.org_id) as session:
+        return ContactView.of(await _require(session, entity_type, entity_id))
+
+
+async def delete(
+    resources: Resources, actor: Actor, entity_type: str, entity_id: str
+) -> ContactView:
+    """The contact left. Nothing of it is erased; a later import brings it back. Raises NotFoundError."""
+    async with resources.db.transaction(actor.org_id) as session:
+        left = await repository.leave(session, entity_type, entity_id)
+        contact = await _require(session, entity_type, entity_id)
+        if left is not None:
+            audit.record(
+                session, actor, AuditAction.CONTACTS_DELETE, entity="contact", entity_id=left
+            )
+        return ContactView.of(contact)
+
+
+async def _require(session: AsyncSession, entity_type: str, entity_id: str) -> Any:
+    contact = await repository.get(session, entity_type, entity_id)
+    if contact is None:
+        raise NotFoundError(
+            "No contact has this entityType and entityId.", code="contact_not_found"
+        )
+    return contact
+
+
+async def _stager(resources: Resources, session: AsyncSession) -> RowStager:
+    addresses = Addresses(await resources.hash_keys.hash_key(session))
+    # one more HMAC a row, only where somebody was erased
+    erased = await staging.erased_entities(session)
+    return RowStager(addresses, resources.clock, entity_keys=erased)
+
+
+async def _take(
+    session: AsyncSession, intake: Intake, stager: RowStager, sink: ConsentSink, *,
+    confirm_withdrawals: bool, source: str, proof: dict[str, str],
+) -> tuple[_Counted, ConsentCounts]:  # fmt: skip
+    """Merges what is staged, and records the consent in it."""
+    await staging.prepare(session)
+    await staging.lock_merge(session)
+    if not stager.entity_keys and await staging.erased_entities(session):
+        raise ConflictError(
+            "Somebody was erased while these contacts were read. Send them again.",
+            code="erased_meanwhile",
+        )
+    await staging.refuse_suppressed(session)
+    await staging.refuse_duplicates(session)
+    if intake.consent and not confirm_withdrawals:
+        await sink.guard_withdrawals(session, staging.STAGED)
+    merged = await staging.merge(session, intake.fields, masked=intake.masked)
+    consent = ConsentCounts()
+    if intake.consent:
+        consent = await sink.apply_staged(
+            session, staging.STAGED, default_source=source, proof=proof
+        )
+    counted = _Counted(
+        intake.received, merged.created, merged.updated, merged.unchanged,
+        await staging.refused(session),
+    )  # fmt: skip
+    return counted, consent
+
+
+async def _pieces(intake: Intake, body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """COPY lines of a body, a quarter of a MiB at a time, so that other requests get their turn."""
+    source = aiter(body)
+    while True:
+        try:
+            async with asyncio.timeout(_STALLED_SECONDS):
+                chunk = await anext(source, None)
+        except TimeoutError as error:
+            raise BadRequestError(
+                f"The upload stood still for {_STALLED_SECONDS:.0f} seconds and was given up.",
+                code="upload_stalled",
+            ) from error
+        if chunk is None:
+            break
+        for start in range(0, len(chunk), _PIECE):
+            lines = intake.feed(chunk[start : start + _PIECE])
+            if lines:
+                yield lines
+            await asyncio.sleep(0)
+    last = intake.finish()
+    if last:
+        yield last
+
+
+async def _once(data: bytes) -> AsyncIterator[bytes]:
+    yield data
+
+
+def _line(line: int, field: str, code: str) -> RejectedLine:
+    return RejectedLine(line=line, field=field or None, code=code, message=message_of(code))
+
+
+def _diff(counted: _Counted, consent: ConsentCounts) -> dict[str, object]:
+    return {
+        **asdict(counted),
+        "optedIn": consent.opted_in,
+        "optedOut": consent.opted_out,
+        "unset": consent.unset,
+        "optInNotNewer": consent.not_newer,
+    }

@@ -1,0 +1,155 @@
+"""What the consent procedures take and answer."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+from uuid import UUID
+
+from pydantic import ConfigDict, Field
+
+from mcsync.core.web.schemas import Page, RequestModel, ResponseModel, Timestamp
+from mcsync.features.preferences.models import Preference, PreferenceEvent
+
+OptStatus = Literal["opted_in", "opted_out", "unset"]
+EntityType = Literal["employee", "vendor"]
+EntityId = Annotated[str, Field(min_length=1, max_length=255)]
+"""The id that the organisation's own system gave the person."""
+
+_ENTITY = {"entityType": "employee", "entityId": "E-1042"}
+
+
+class Proof(RequestModel):
+    """How consent can be proven. All parts are optional; what is sent is kept as it is."""
+
+    form: str | None = Field(None, max_length=500, description="The form or page it was given on.")
+    wording_version: str | None = Field(
+        None, max_length=200, description="Which version of the consent text the person saw."
+    )
+    ip_address: str | None = Field(
+        None, max_length=64, description="The network address it came from."
+    )
+    evidence: str | None = Field(
+        None, max_length=4000, description="Anything else, such as a reference to a signed form."
+    )
+
+
+class OptStatusInput(RequestModel):
+    """An opt-in or opt-out to record."""
+
+    entity_type: EntityType
+    entity_id: EntityId
+    status: OptStatus = Field(
+        description="`opted_out` withdraws everywhere, at once. `unset` takes an opt-in back without a"
+        " withdrawal; it does not lift one."
+    )
+    source: str = Field(
+        min_length=1, max_length=255, description="Where it comes from, such as `intranet form`."
+    )
+    consent_given_at: Timestamp | None = Field(
+        None, description="When the person opted in, if not just now. Only with `opted_in`."
+    )
+    proof: Proof | None = None
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    **_ENTITY,
+                    "status": "opted_in",
+                    "source": "intranet form",
+                    "consentGivenAt": "2026-11-20T08:30:00Z",
+                    "proof": {"form": "/newsletter", "wordingVersion": "2026-03"},
+                }
+            ]
+        }
+    )
+
+
+class PreferenceView(ResponseModel):
+    """A contact's recorded consent."""
+
+    entity_type: str
+    entity_id: str
+    status: OptStatus
+    consent_given_at: Timestamp | None = Field(description="The latest opt-in.")
+    consent_withdrawn_at: Timestamp | None = Field(description="The latest withdrawal.")
+    source: str | None = Field(description="Of the statement that holds now.")
+    proof: dict[str, Any]
+    updated_at: Timestamp | None
+
+    @classmethod
+    def of(cls, row: Preference) -> Self:
+        """The view of a stored preference."""
+        return cls.model_validate(row)
+
+
+class AddressView(ResponseModel):
+    """What holds for the contact's address, over all living contacts that share it."""
+
+    status: OptStatus = Field(
+        description="Opted out if the address or anyone with it is; opted in if everyone is; else unset."
+    )
+    withdrawn: bool = Field(description="A withdrawal is recorded for the address itself.")
+    consent_given_at: Timestamp | None
+    consent_given_source: str | None
+    consent_withdrawn_at: Timestamp | None
+    consent_withdrawn_source: str | None
+    other_contacts: int = Field(description="How many other living contacts have the address.")
+
+
+class EntityPreference(PreferenceView):
+    """A contact's consent, and what holds for its address."""
+
+    address: AddressView | None = Field(description="Null where the contact has no usable address.")
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    **_ENTITY,
+                    "status": "opted_in",
+                    "consentGivenAt": "2026-11-20T08:30:00Z",
+                    "consentWithdrawnAt": None,
+                    "source": "intranet form",
+                    "proof": {"form": "/newsletter", "wordingVersion": "2026-03"},
+                    "updatedAt": "2026-11-20T08:30:01Z",
+                    "address": {
+                        "status": "opted_in",
+                        "withdrawn": False,
+                        "consentGivenAt": "2026-11-20T08:30:00Z",
+                        "consentGivenSource": "intranet form",
+                        "consentWithdrawnAt": None,
+                        "consentWithdrawnSource": None,
+                        "otherContacts": 0,
+                    },
+                }
+            ]
+        }
+    )
+
+
+class EventView(ResponseModel):
+    """One statement in the history."""
+
+    id: UUID
+    status: OptStatus
+    effective_at: Timestamp = Field(description="When the person gave or withdrew consent.")
+    source: str
+    proof: dict[str, Any]
+    applied: bool = Field(description="False where the statement changed nothing; see `reason`.")
+    reason: str | None = Field(
+        description="`opt_in_not_newer`: a withdrawal is not older; `older_than_opt_in`: a later opt-in"
+        " was recorded; `already_opted_in`."
+    )
+    actor_kind: str
+    actor_id: str | None
+    recorded_at: Timestamp
+
+    @classmethod
+    def of(cls, row: PreferenceEvent) -> Self:
+        """The view of a stored event."""
+        return cls.model_validate(row)
+
+
+PreferencePage = Page[PreferenceView]
+EventPage = Page[EventView]

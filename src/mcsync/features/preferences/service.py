@@ -1,0 +1,349 @@
+"""The rules of consent: who may be written to, and since when.
+
+A withdrawal belongs to the contact and to the address, places its orders in the transaction that records
+it, and is lifted only by a later opt-in (``design.md`` 6; later is by the time consent was given).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any, Final, cast
+from uuid import UUID
+
+import orjson
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from mcsync.core.auth import Actor
+from mcsync.core.db import after_commit
+from mcsync.core.errors import BadRequestError, ConflictError, FieldProblem, NotFoundError
+from mcsync.core.jobs import ORDER, JobQueue
+from mcsync.core.resources import Resources
+from mcsync.core.web.paging import PageParams, encode_cursor
+from mcsync.features import audit
+from mcsync.features.audiences.orders import order_withdrawals_from
+from mcsync.features.audit import AuditAction
+from mcsync.features.contacts.consent import ConsentCounts
+from mcsync.features.preferences import repository
+from mcsync.features.preferences.models import Preference
+from mcsync.features.preferences.schemas import (
+    AddressView,
+    EntityPreference,
+    EventPage,
+    EventView,
+    OptStatus,
+    OptStatusInput,
+    PreferencePage,
+    PreferenceView,
+)
+
+_CLOCKS_DIFFER: Final = timedelta(minutes=5)
+_ACTIONS: Final = {
+    "opted_in": AuditAction.PREFERENCES_OPT_IN,
+    "opted_out": AuditAction.PREFERENCES_OPT_OUT,
+    "unset": AuditAction.PREFERENCES_UNSET,
+}
+
+
+async def get_for_entity(
+    resources: Resources, actor: Actor, entity_type: str, entity_id: str
+) -> EntityPreference:
+    """A contact's consent. Raises NotFoundError for a contact that we do not know."""
+    async with resources.db.transaction(actor.org_id) as session:
+        return await _view(session, entity_type, entity_id)
+
+
+async def list_preferences(
+    resources: Resources, actor: Actor, page: PageParams, status: OptStatus | None
+) -> PreferencePage:
+    """All recorded preferences, by entity type and id."""
+    async with resources.db.transaction(actor.org_id) as session:
+        rows = await repository.page(
+            session, status=status, after=page.after(str, str), limit=page.limit + 1
+        )
+    more = len(rows) > page.limit
+    rows = rows[: page.limit]
+    cursor = encode_cursor(rows[-1].entity_type, rows[-1].entity_id) if more else None
+    return PreferencePage(items=[PreferenceView.of(row) for row in rows], next_cursor=cursor)
+
+
+async def history(
+    resources: Resources, actor: Actor, page: PageParams, entity_type: str, entity_id: str
+) -> EventPage:
+    """Everything ever stated about a contact's consent. Raises NotFoundError."""
+    after = page.after(UUID)
+    async with resources.db.transaction(actor.org_id) as session:
+        if await repository.address_of(session, entity_type, entity_id) is None:
+            raise _unknown()
+        rows = await repository.events(
+            session,
+            entity_type,
+            entity_id,
+            before=after[0] if after else None,
+            limit=page.limit + 1,
+        )
+    more = len(rows) > page.limit
+    rows = rows[: page.limit]
+    return EventPage(
+        items=[EventView.of(row) for row in rows],
+        next_cursor=encode_cursor(rows[-1].id) if more else None,
+    )
+
+
+async def update_opt_status(
+    resources: Resources, actor: Actor, given: OptStatusInput
+) -> EntityPreference:
+    """Records what a person said; a withdrawal is on its way to Mailchimp when this returns.
+
+    Raises what :func:`record` raises, and BadRequestError for a time in the future or of no opt-in.
+    """
+    at = given.consent_given_at
+    if at is not None and given.status != "opted_in":
+        raise _bad_time("only_with_opt_in", "Send consentGivenAt only with the status opted_in.")
+    if at is not None and at > resources.clock() + _CLOCKS_DIFFER:
+        raise _bad_time("in_the_future", "consentGivenAt lies in the future.")
+    proof = given.proof.model_dump(by_alias=True, exclude_none=True) if given.proof else {}
+    async with resources.db.transaction(actor.org_id) as session:
+        await record(
+            session,
+            actor,
+            entity_type=given.entity_type,
+            entity_id=given.entity_id,
+            status=given.status,
+            effective_at=at,
+            source=given.source,
+            proof=proof,
+            jobs=resources.jobs,
+        )
+        return await _view(session, given.entity_type, given.entity_id)
+
+
+async def record(
+    session: AsyncSession, actor: Actor, *, entity_type: str, entity_id: str, status: OptStatus,
+    effective_at: datetime | None, source: str, proof: Mapping[str, Any], jobs: JobQueue | None = None,
+) -> Preference | None:  # fmt: skip
+    """Records one statement about one contact, in the caller's transaction; answers what holds now.
+
+    ``effective_at`` None means now: a withdrawal then holds whatever was recorded, an opt-in is later than
+    all. ``jobs``: rung after the commit for the orders of a withdrawal (a worker finds them anyway).
+    Raises NotFoundError for a contact that we do not know, ConflictError (``opt_in_not_newer``) for an
+    opt-in that is not later than a withdrawal, and (``withdrawal_stands``) for ``unset`` after one.
+    """
+    if await repository.address_of(session, entity_type, entity_id) is None:
+        raise _unknown()
+    now = await repository.moment(session)
+    before = await repository.get(session, entity_type, entity_id)
+    status_before = before.status if before else "unset"
+    if status == "unset" and status_before == "opted_out":
+        raise ConflictError(
+            "This contact has withdrawn. Only a later opt-in lifts that; record one with its time.",
+            code="withdrawal_stands",
+        )
+    at_once = status == "opted_out" and effective_at is None
+    await repository.state(
+        session,
+        status,
+        repository.one_contact(),
+        {
+            "entity_type": entity_type,
+            "entity_id": entity_id,
+            "at": None if at_once else (effective_at or now),
+            "source": source,
+            "proof": orjson.dumps(dict(proof)).decode(),
+        },
+        now=now,
+        actor_kind=actor.kind,
+        actor_id=actor.id,
+        at_once=at_once,
+        again=True,
+    )
+    after = await repository.get(session, entity_type, entity_id)
+    # the second question is for a withdrawal that was recorded by somebody else at this very moment
+    if await repository.refusal(session) == "opt_in_not_newer" or (
+        status == "opted_in" and (after is None or after.status != status)
+    ):
+        raise ConflictError(
+            "A withdrawal of this contact or of its address is recorded that is not older than this"
+            " opt-in, so it stands. Record a newer consent, with the time when it was given.",
+            code="opt_in_not_newer",
+        )
+    if status == "opted_out":
+        await _order(session, jobs, everywhere=True)
+    audit.record(
+        session,
+        actor,
+        _ACTIONS[status],
+        entity="preference",
+        entity_id=after.id if after else None,
+        diff={"status": [status_before, after.status if after else "unset"]},
+    )
+    return after
+
+
+async def record_withdrawals_pulled(
+    session: AsyncSession, actor: Actor, *, source: str, table: str, jobs: JobQueue | None = None
+) -> int:
+    """Withdraws every contact with an address in a temporary table (address_hash, effective_at).
+
+    One older than a recorded opt-in is only remembered. Nothing happens the second time. Places orders
+    for members elsewhere. Answers how many contacts changed.
+    """
+    return await _pulled(session, actor, "opted_out", source=source, table=table, jobs=jobs)
+
+
+async def record_opt_ins_pulled(
+    session: AsyncSession, actor: Actor, *, source: str, table: str
+) -> int:
+    """Opts in every contact with an address in a temporary table (address_hash, effective_at).
+
+    One that is not later than a withdrawal is only remembered. Answers how many contacts changed.
+    """
+    return await _pulled(session, actor, "opted_in", source=source, table=table, jobs=None)
+
+
+async def _pulled(
+    session: AsyncSession, actor: Actor, status: OptStatus, *, source: str, table: str,
+    jobs: JobQueue | None,
+) -> int:  # fmt: skip
+    await repository.state(
+        session,
+        status,
+        repository.pulled(table),
+        {"source": source},
+        now=await repository.moment(session),
+        actor_kind=actor.kind,
+        actor_id=actor.id,
+        again=True,
+    )
+    applied, _ = await repository.outcome_counts(session)
+    if status == "opted_out" and applied:
+        await _order(session, jobs, everywhere=False)
+    if applied:
+        audit.record(
+            session,
+            actor,
+            AuditAction.PREFERENCES_PULLED,
+            entity="preference",
+            entity_id=None,
+            diff={"status": status, "contacts": applied},
+        )
+    return applied
+
+
+@dataclass(frozen=True, slots=True)
+class PreferencesConsentSink:
+    """Records the consent of an import; see :class:`mcsync.features.contacts.consent.ConsentSink`."""
+
+    resources: Resources
+    actor: Actor
+
+    async def guard_withdrawals(self, session: AsyncSession, staged: str) -> None:
+        """Raises ConflictError (``confirm_withdrawals``) where an import withdraws suspiciously many."""
+        settings = self.resources.settings
+        if "opted_out" not in await repository.staged_statuses(session, staged):
+            return
+        withdrawals = await repository.would_withdraw(session, staged)
+        if withdrawals <= settings.guard_removals_min:
+            return
+        contacts = await repository.not_withdrawn(session)
+        limit = max(settings.guard_removals_min, int(settings.guard_removals_share * contacts))
+        if withdrawals > limit:
+            raise ConflictError(
+                f"This would withdraw {withdrawals} of {contacts} contacts that are not withdrawn now,"
+                f" more than {limit}. Nothing was changed. If it is right, repeat it with"
+                " confirmWithdrawals=true.",
+                code="confirm_withdrawals",
+                extra={"withdrawals": withdrawals, "contacts": contacts, "limit": limit},
+            )
+
+    async def apply_staged(
+        self, session: AsyncSession, staged: str, *, default_source: str, proof: dict[str, str]
+    ) -> ConsentCounts:
+        """Withdrawals first, so that a file that says both leaves the contact withdrawn."""
+        stated = await repository.staged_statuses(session, staged)
+        now = await repository.moment(session)
+        counts = {}
+        for status in ("opted_out", "unset", "opted_in"):
+            if status not in stated:
+                counts[status] = (0, 0)
+                continue
+            await repository.state(
+                session,
+                status,
+                repository.staged(staged, status),
+                {"source": default_source, "proof": orjson.dumps(proof).decode()},
+                now=now,
+                actor_kind=self.actor.kind,
+                actor_id=self.actor.id,
+                at_once=True,
+            )
+            counts[status] = await repository.outcome_counts(session)
+            if status == "opted_out" and counts[status][0]:
+                await _order(session, self.resources.jobs, everywhere=False)
+            if counts[status][1]:
+                await repository.note_refused(session, staged)
+        return ConsentCounts(
+            opted_in=counts["opted_in"][0],
+            opted_out=counts["opted_out"][0],
+            unset=counts["unset"][0],
+            not_newer=counts["opted_in"][1],
+        )
+
+
+async def _order(session: AsyncSession, jobs: JobQueue | None, *, everywhere: bool) -> None:
+    """Places the orders of the withdrawals just recorded; rings for them after the commit."""
+    audiences = await order_withdrawals_from(
+        session, repository.WITHDRAWN, {}, everywhere=everywhere
+    )
+    if jobs is None:
+        return
+    org_id = session.info["org_id"]
+    for audience_id in audiences:
+        after_commit(session, partial(jobs.ring, ORDER, audience_id, org_id))
+
+
+async def _view(session: AsyncSession, entity_type: str, entity_id: str) -> EntityPreference:
+    address = await repository.address_of(session, entity_type, entity_id)
+    if address is None:
+        raise _unknown()
+    row = await repository.get(session, entity_type, entity_id)
+    view = None
+    if address.usable:
+        withdrawn = bool(address.withdrawn)
+        view = AddressView(
+            status="opted_out" if withdrawn else address.strictest,
+            withdrawn=withdrawn,
+            consent_given_at=address.given_at,
+            consent_given_source=address.given_source,
+            consent_withdrawn_at=address.withdrawn_at,
+            consent_withdrawn_source=address.withdrawn_source,
+            other_contacts=address.others,
+        )
+    return EntityPreference(
+        entity_type=entity_type,
+        entity_id=entity_id,
+        status=cast("OptStatus", row.status) if row else "unset",
+        consent_given_at=row.consent_given_at if row else None,
+        consent_withdrawn_at=row.consent_withdrawn_at if row else None,
+        source=row.source if row else None,
+        proof=row.proof if row else {},
+        updated_at=row.updated_at if row else None,
+        address=view,
+    )
+
+
+def _unknown() -> NotFoundError:
+    return NotFoundError(
+        "No contact has this entityType and entityId; send it with contacts.upsert first.",
+        code="contact_not_found",
+    )
+
+
+def _bad_time(code: str, message: str) -> BadRequestError:
+    return BadRequestError(
+        message,
+        code="invalid_consent_time",
+        errors=[FieldProblem("/consentGivenAt", code, message)],
+    )
