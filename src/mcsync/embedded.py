@@ -63,7 +63,8 @@ def free_port() -> int:
         return port
 
 
-def _port_taken(port: int) -> bool:
+def port_taken(port: int) -> bool:
+    """Whether something listens on the port of the loopback interface."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -258,7 +259,7 @@ class EmbeddedPostgres:
         if not (self.data / "PG_VERSION").exists() or not self._memory.exists():
             self._initialise()  # without its password a data folder is of no use
         for _ in range(PORT_TRIES):
-            if _port_taken(self.port):
+            if port_taken(self.port):
                 self._remembered["port"] = str(free_port())
             self._remember()
             if self._launch():

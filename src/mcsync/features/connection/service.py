@@ -142,7 +142,7 @@ async def open_link(
     async with resources.db.transaction(org_id) as session:
         live = await require_live(session)
     try:
-        api_key = resources.keys.open(live.api_key or "", context=_context(org_id, live.id))
+        api_key = resources.keys.open(live.api_key or "", context=key_context(org_id, live.id))
     except SecretError as error:
         detail = (
             "The stored API key cannot be opened with this server's master keys. Give the key again"
@@ -301,7 +301,7 @@ async def _add(
             account_id=account.account_id,
             account_name=account.account_name,
             data_centre=data_centre(api_key),
-            api_key=resources.keys.seal(api_key, context=_context(org_id, connection_id)),
+            api_key=resources.keys.seal(api_key, context=key_context(org_id, connection_id)),
             key_last4=_last4(api_key),
             key_fingerprint=fingerprint,
             status="connected",
@@ -332,7 +332,7 @@ async def _replace(
     await repository.replace_key(
         session,
         live.id,
-        envelope=resources.keys.seal(api_key, context=_context(live.org_id, live.id)),
+        envelope=resources.keys.seal(api_key, context=key_context(live.org_id, live.id)),
         last4=_last4(api_key),
         fingerprint=fingerprint,
         data_centre=data_centre(api_key),
@@ -378,7 +378,23 @@ def _client(
     )
 
 
-def _context(org_id: UUID, connection_id: UUID) -> str:
+async def rewrap_key(resources: Resources, session: AsyncSession) -> bool:
+    """Seals the live connection's key under the active master key; False where it is already, or none is.
+
+    For the rotation of master keys. Raises ``SecretError`` where the stored key cannot be opened.
+    """
+    live = await repository.get_live(session, lock=True)
+    if live is None or live.api_key is None:
+        return False
+    renewed = resources.keys.rewrap(live.api_key, key_context(live.org_id, live.id))
+    changed = renewed != live.api_key
+    live.api_key = renewed
+    await session.flush()
+    return changed
+
+
+def key_context(org_id: UUID, connection_id: UUID) -> str:
+    """Where a connection's API key is sealed for."""
     return f"org:{org_id}|mailchimp_api_key|{connection_id}"
 
 

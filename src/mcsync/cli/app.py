@@ -1,0 +1,58 @@
+"""The tree of commands."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+import mcsync
+from mcsync.cli import keys, platform, processes
+from mcsync.cli.dev import dev
+from mcsync.cli.doctor import doctor
+
+EPILOG = """\
+Exit codes: 0 done, 1 unexpected failure, 2 wrong usage, 3 not configured, 4 refused (not found,
+conflict), 5 unavailable (try again), 6 done but something needs attention, 130 interrupted.
+Settings are MCSYNC_* variables; NO_COLOR turns colours off.
+"""
+
+app = typer.Typer(
+    name="mcsync",
+    help="Keeps Mailchimp audiences true to an organisation's own contacts.",
+    epilog=EPILOG,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"mcsync {mcsync.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Nothing of its own: the commands are below."""
+
+
+for command in (
+    processes.api,
+    processes.worker,
+    processes.migrate,
+    processes.openapi,
+    processes.sandbox,
+    dev,
+    doctor,
+):
+    app.command()(command)
+
+app.add_typer(platform.org, name="org")
+app.add_typer(platform.token, name="token")
+app.add_typer(keys.keys, name="keys")
