@@ -910,6 +910,7 @@ def upgrade() -> None:
         sa.Column("version", sa.Integer(), server_default="1", nullable=False),
         sa.Column("planned_xid", sa.BigInteger(), nullable=True),
         sa.Column("last_synced_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("syncing_until", sa.DateTime(timezone=True), nullable=True),
         sa.Column("soft_deleted_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column(
             "created_at",

@@ -27,9 +27,25 @@ from mcsync.core.web.openapi import (
     install_openapi,
     operation_id,
 )
+from mcsync.features.audiences import router as audiences
 from mcsync.features.audit import router as audit
+from mcsync.features.connection import router as connection
+from mcsync.features.contacts import deps as contacts_deps
+from mcsync.features.contacts import router as contacts
+from mcsync.features.preferences import deps as preferences_deps
+from mcsync.features.preferences import router as preferences
+from mcsync.features.segments import deps as segments_deps
+from mcsync.features.segments import router as segments
+from mcsync.features.sync import deps as sync_deps
+from mcsync.features.sync import router as sync
 
 ROUTERS = (
+    connection.router,
+    audiences.router,
+    contacts.router,
+    preferences.router,
+    segments.router,
+    sync.router,
     audit.router,
     health.router,
 )
@@ -76,6 +92,10 @@ def create_app(settings: Settings | None = None, resources: Resources | None = N
     install_error_handlers(app)
     for router in ROUTERS:
         app.include_router(router)
+    app.dependency_overrides |= {
+        contacts_deps.consent_sink: preferences_deps.consent_sink,
+        segments_deps.leave_hook: sync_deps.leave_hook,
+    }
     install_docs(app)
     install_openapi(app)
     if resources is not None:

@@ -70,12 +70,14 @@ class TestGet:
         )
         for number, status in enumerate(statuses):
             await onlooker.execute(
-                "insert into contact_segments (org_id, name, segment_type, audience_id, status)"
-                " values ($1, $2, 'mixed', $3, $4)",
+                "insert into contact_segments (org_id, name, segment_type, audience_id, status,"
+                " syncing_until) values ($1, $2, 'mixed', $3, $4,"
+                " case when $5 then now() + interval '1 minute' end)",
                 organisation.id,
                 f"s{number}",
                 audience,
-                status,
+                "synced" if status == "syncing" else status,
+                status == "syncing",
             )
         assert (await connected.query("connection.get")).json()["syncStatus"] == shown
 

@@ -148,10 +148,11 @@ where m.status = 'absent' or m.last_changed is null or excluded.last_changed is 
 returning address_hash, status, unsubscribed_by, last_changed, (xmax = 0) as is_new
 """
 
-# Of what just arrived: unsubscribed by the person. Under our own hashes, contacts only.
+# Of what just arrived: unsubscribed by the person. Under our own hashes, contacts only. Mailchimp tells
+# whole seconds: of an opt-in and a withdrawal in the same second, the withdrawal is the later one.
 _PULLED_WITHDRAWALS = """
 insert into pulled_withdrawals
-select distinct on (c.address_hash) c.address_hash, m.last_changed
+select distinct on (c.address_hash) c.address_hash, m.last_changed + interval '0.999999 seconds'
 from arrived a
 join audience_members m on m.audience_id = :audience and m.address_hash = a.h
      and m.status = 'unsubscribed' and m.unsubscribed_by = 'person'

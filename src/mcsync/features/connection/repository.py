@@ -14,7 +14,7 @@ from mcsync.features.connection.models import Connection
 
 # Segments are a floor above: only their status is read here, by its name.
 _SYNC_STATUS = text("""
-select case when bool_or(status = 'syncing') then 'syncing'
+select case when bool_or(syncing_until > clock_timestamp()) then 'syncing'
             when bool_or(status = 'error') then 'error'
             else 'idle' end
 from contact_segments where soft_deleted_at is null

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, ClassVar
 from uuid import UUID
 
-from sqlalchemy import BigInteger, ForeignKey, Index, func, text
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy import BigInteger, ForeignKey, Index, case, func, literal, text
+from sqlalchemy.orm import Mapped, MappedSQLExpression, column_property, mapped_column
 
 from mcsync.core.db.base import Base, Identified, OrgScoped, OrgScopedRow, Timestamped
 
@@ -16,7 +16,8 @@ class Segment(Identified, OrgScoped, Timestamped, Base):
     """A named filter over contacts, mapped to one audience, marked there by one Mailchimp tag.
 
     ``planned_xid``: every change committed before it was seen by the last run that carried out all it
-    planned; null asks for a full plan.
+    planned; null asks for a full plan. ``syncing_until`` follows the lease of the run under way, so that
+    no segment ever looks as if it were syncing when nobody works on it; ``status`` is what it was before.
     """
 
     __tablename__ = "contact_segments"
@@ -35,7 +36,9 @@ class Segment(Identified, OrgScoped, Timestamped, Base):
     version: Mapped[int] = mapped_column(server_default="1")
     planned_xid: Mapped[int | None] = mapped_column(BigInteger)
     last_synced_at: Mapped[datetime | None]
+    syncing_until: Mapped[datetime | None]
     soft_deleted_at: Mapped[datetime | None]
+    current_status: ClassVar[MappedSQLExpression[str]]
 
     __table_args__ = (
         Index(
@@ -48,6 +51,12 @@ class Segment(Identified, OrgScoped, Timestamped, Base):
         ),
         Index("ix_contact_segments_audience", "audience_id"),
     )
+
+
+Segment.current_status = column_property(
+    case((Segment.syncing_until > func.clock_timestamp(), literal("syncing")), else_=Segment.status)
+)
+"""The status as users know it: ``syncing`` while a live lease says so."""
 
 
 class SegmentTag(OrgScoped, Base):

@@ -37,7 +37,7 @@ async def page(
     """Live segments, newest first, at most ``limit``; ``before`` continues after that id."""
     statement = _live(session).order_by(Segment.id.desc()).limit(limit)
     if status is not None:
-        statement = statement.where(Segment.status == status)
+        statement = statement.where(Segment.current_status == status)
     if segment_type is not None:
         statement = statement.where(Segment.segment_type == segment_type)
     if before is not None:

@@ -62,7 +62,7 @@ def view(segment: Segment, audience: Audience) -> SegmentView:
         legal_basis=cast("LegalBasis", segment.legal_basis),
         on_leave=cast("OnLeave", segment.on_leave),
         opt_in=cast("OptIn", segment.opt_in),
-        status=cast("SegmentStatus", segment.status),
+        status=cast("SegmentStatus", segment.current_status),
         status_code=segment.status_code,
         status_detail=segment.status_detail,
         version=segment.version,
@@ -95,7 +95,7 @@ async def list_segments(
     more = len(rows) > page.limit
     return Page[SegmentView](
         items=[view(*row) for row in shown],
-        next_cursor=encode_cursor(shown[-1][0].id) if more else None,
+        next_cursor=encode_cursor(str(shown[-1][0].id)) if more else None,
     )
 
 
@@ -178,7 +178,7 @@ async def update(
             )
         changes = _changes(segment, wanted)
         if moved:
-            changes |= {"audience_id": audience.id, "last_synced_at": None} | _unsynced(segment)
+            changes |= {"audience_id": audience.id, "last_synced_at": None} | _unsynced()
         before = {name: getattr(segment, name) for name in changes}
         diff = {name: [was, _told(changes)[name]] for name, was in _told(before).items()}
         if moved:
@@ -266,10 +266,7 @@ def _told(values: Mapping[str, Any]) -> dict[str, Any]:
     return told
 
 
-def _unsynced(segment: Segment) -> dict[str, Any]:
-    # While a run is under way the status is the run's to set.
-    if segment.status == "syncing":
-        return {}
+def _unsynced() -> dict[str, Any]:
     return {"status": "pending", "status_code": None, "status_detail": None}
 
 

@@ -127,7 +127,7 @@ class Execution:
             await self._fail("mailchimp_key_refused", detail)
         except (pull.AudienceGoneError, NotFoundError):
             await self._audience_gone()
-        except Exception as error:  # noqa: BLE001 - whatever it was, the run must not hang
+        except Exception as error:
             verdict = _verdict(error)
             if verdict.code == "internal_error":
                 log.exception("run_crashed")

@@ -129,7 +129,24 @@ async def claim(
             ).one_or_none()
     except IntegrityError:  # another run of the audience was claimed at this very moment
         return None
-    return Claimed(**row._mapping) if row else None  # noqa: SLF001 - SQLAlchemy's public name
+    if row is None:
+        return None
+    claimed = Claimed(**row._mapping)  # noqa: SLF001 - SQLAlchemy's public name
+    await _show_syncing(session, claimed, lease_seconds)
+    return claimed
+
+
+async def _show_syncing(session: AsyncSession, run: Claimed, lease_seconds: int | None) -> None:
+    """The segment shows ``syncing`` as long as the lease lives, and no longer; not for a dry run."""
+    if not run.dry_run:
+        await session.execute(
+            text(
+                """update contact_segments set syncing_until =
+                       clock_timestamp() + make_interval(secs => cast(:lease as integer))
+                   where id = :segment"""
+            ),
+            {"segment": run.segment_id, "lease": lease_seconds},
+        )
 
 
 async def renew(session: AsyncSession, run: Claimed, *, lease_seconds: int) -> bool:
@@ -151,6 +168,7 @@ async def renew(session: AsyncSession, run: Claimed, *, lease_seconds: int) -> b
     ).one_or_none()
     if row is None:
         raise FencedError
+    await _show_syncing(session, run, lease_seconds)
     return bool(row.cancelled)
 
 
@@ -178,6 +196,7 @@ async def hand_over(session: AsyncSession, run: Claimed) -> None:
         ),
         {"run": run.id, "epoch": run.epoch},
     )
+    await _show_syncing(session, run, None)
 
 
 async def postpone(
@@ -192,6 +211,7 @@ async def postpone(
         error=_json(error),
         seconds=float(seconds),
     )
+    await _show_syncing(session, run, None)
 
 
 async def end(
@@ -208,6 +228,7 @@ async def end(
         waits=status == "awaiting_approval",
         error=_json(error) if error else None,
     )
+    await _show_syncing(session, run, None)
 
 
 def _json(value: Mapping[str, Any]) -> str:

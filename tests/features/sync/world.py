@@ -1,0 +1,188 @@
+"""A small world: one organisation, its contacts, and the sandbox. Everything real but the people."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+from sqlalchemy import text
+
+from mcsync.core.auth import Actor
+from mcsync.core.resources import Resources
+from mcsync.features.audiences import repository as audiences
+from mcsync.features.audiences import service as audience_service
+from mcsync.features.connection import service as connection
+from mcsync.features.preferences import service as preferences
+from mcsync.features.segments import service as segments
+from mcsync.features.segments.schemas import CreateSegmentInput
+from mcsync.features.sync import execute, service, withdrawals
+from mcsync.features.sync.schemas import ChangeView, RunView
+from mcsync.core.web.paging import PageParams
+from tests.support.organisations import Org, contact_row, insert_contacts
+from tests.support.sandbox import InternalMember, SandboxControl
+
+
+@dataclass
+class World:
+    """Acts as the organisation, its people and its workers."""
+
+    resources: Resources
+    org: Org
+    sandbox: SandboxControl
+    api_key: str
+    list_id: str
+    other_list_id: str
+    numbers: int = 0
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def actor(self) -> Actor:
+        return Actor.cli(self.org.id, "test")
+
+    # contacts and consent
+
+    async def contact(self, email: str, *, opted: str | None = "in", **given: Any) -> str:
+        """A new contact; answers its entityId."""
+        self.numbers += 1
+        row = contact_row(self.numbers, email=email, **{"department": "Sales"} | given)
+        await insert_contacts(self.resources, self.org, [row])
+        if opted:
+            await self.opt(row["entity_id"], opted)
+        return str(row["entity_id"])
+
+    async def opt(
+        self, entity_id: str, status: str, *, at: datetime | None = None, source: str = "console"
+    ) -> None:
+        """Records an opt-in or opt-out."""
+        async with self.resources.db.transaction(self.org.id) as session:
+            await preferences.record(
+                session, self.actor, entity_type="employee", entity_id=entity_id,
+                status="opted_in" if status == "in" else "opted_out", effective_at=at, source=source,
+                proof={}, jobs=None,
+            )  # fmt: skip
+
+    async def change(self, entity_id: str, **columns: Any) -> None:
+        """Changes columns of a contact as an upsert would."""
+        assignments = ", ".join(f"{name} = :{name}" for name in columns)
+        await self.sql(
+            f"update contacts set {assignments}, updated_at = now(), version = version + 1 "
+            "where entity_id = :entity",
+            entity=entity_id, **columns,
+        )  # fmt: skip
+
+    async def move(self, entity_id: str, email: str) -> None:
+        """Gives a contact another address, in our own system."""
+        row = contact_row(0, email=email)
+        probe = await insert_contacts(self.resources, self.org, [row | {"entity_id": f"x{uuid4()}"}])
+        await self.sql(
+            """insert into contact_addresses (org_id, contact_id, address_hash, address_key, email)
+               select org_id, id, address_hash, address_key, email from contacts
+               where entity_id = :entity""",
+            entity=entity_id,
+        )
+        await self.sql(
+            """update contacts c set email = n.email, address_hash = n.address_hash,
+                   address_key = n.address_key, updated_at = now()
+               from contacts n where c.entity_id = :entity and n.id = :probe""",
+            entity=entity_id, probe=probe[0],
+        )  # fmt: skip
+        await self.sql("delete from contacts where id = :probe", probe=probe[0])
+
+    async def leave(self, entity_id: str) -> None:
+        """The contact is deleted: it left."""
+        await self.change(entity_id, deleted_at=datetime.now(UTC))
+
+    # segments and runs
+
+    async def segment(self, name: str = "Sales", **given: Any) -> UUID:
+        """A segment on the first audience (``audience_id=`` for another), by default of Sales."""
+        body = {
+            "name": name, "segmentType": "mixed", "audienceId": self.list_id,
+            "filters": {"department": ["Sales"]},
+        } | given  # fmt: skip
+        view = await segments.create(
+            self.resources, self.actor, CreateSegmentInput.model_validate(body)
+        )
+        return view.id
+
+    async def sync(self, segment_id: UUID, *, dry_run: bool = False) -> RunView:
+        """Syncs and answers the run as it ended."""
+        run = await service.start(self.resources, self.actor, segment_id, dry_run=dry_run)
+        return await self.work(run.id)
+
+    async def work(self, run_id: UUID) -> RunView:
+        """Works on a run until it has ended or waits for somebody."""
+        for _ in range(50):
+            await execute.work_on(
+                self.resources, self.org.id, run_id, owner="test", stopping=self.stopping
+            )
+            run = await service.get(self.resources, self.actor, run_id)
+            if run.status not in ("queued", "pulling", "planning", "pushing"):
+                return run
+            await self.sql("update sync_runs set next_attempt_at = now() where id = :run", run=run_id)
+        message = f"run does not end: {run}"
+        raise AssertionError(message)
+
+    async def orders(self) -> None:
+        """Carries out what orders are due."""
+        for row in await self.sql("select distinct audience_id from audience_orders where status = 'open'"):
+            await withdrawals.carry_out(self.resources, self.org.id, row.audience_id)
+
+    async def changes(self, run: RunView, **only: Any) -> list[ChangeView]:
+        """The run's changes."""
+        page = await service.list_changes(
+            self.resources, self.actor, PageParams(200, None), run.id,
+            action=only.get("action"), state=only.get("state"), reason=only.get("reason"),
+        )  # fmt: skip
+        return list(page.items)
+
+    async def nothing_left(self, segment_id: UUID) -> None:
+        """A full plan finds nothing to do: what an incremental plan left out was really unchanged."""
+        await self.sql("update contact_segments set planned_xid = null where id = :s", s=segment_id)
+        run = await self.sync(segment_id, dry_run=True)
+        left = [c for c in await self.changes(run) if c.action != "skip"]
+        assert left == []
+
+    # looking
+
+    async def member(self, email: str, list_id: str | None = None) -> InternalMember | None:
+        """The member as the sandbox holds it."""
+        return await self.sandbox.member(list_id or self.list_id, email)
+
+    async def status(self, email: str, list_id: str | None = None) -> str:
+        """The member's status, or ``absent``."""
+        member = await self.member(email, list_id)
+        return member["status"] if member else "absent"
+
+    async def writes(self, since: int) -> list[str]:
+        """The write calls since then, as ``METHOD last/path``."""
+        calls = await self.sandbox.calls(since=since, write=True)
+        return [f"{c['method']} {c['path'].partition('/lists/')[2].partition('/')[2]}" for c in calls]
+
+    async def sql(self, statement: str, **params: Any) -> Sequence[Any]:
+        """Runs one statement as the service, in the organisation."""
+        async with self.resources.db.transaction(self.org.id) as session:
+            result = await session.execute(text(statement), params)
+            return result.all() if result.returns_rows else []  # type: ignore[attr-defined]
+
+
+def ago(**delta: float) -> datetime:
+    """A moment in the past."""
+    return datetime.now(UTC) - timedelta(**delta)
+
+
+async def make_world(resources: Resources, org: Org, sandbox: SandboxControl) -> World:
+    """An account of its own in the sandbox, connected."""
+    api_key = f"{uuid4().hex}-us1"
+    account = await sandbox.open_account(api_key, lists=["People", "Partners"])
+    world = World(
+        resources, org, sandbox, api_key, account["lists"][0]["id"], account["lists"][1]["id"]
+    )
+    await connection.connect(resources, world.actor, api_key)
+    await audience_service.list_audiences(resources, world.actor)
+    assert audiences is not None
+    return world
