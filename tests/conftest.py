@@ -9,13 +9,23 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import asyncpg
+import httpx
 import pytest
+from fastapi import FastAPI
 from pydantic import SecretStr
 
+from mcsync.app import create_app
+from mcsync.core.auth import Role
 from mcsync.core.resources import Resources
 from mcsync.core.settings import Settings
 from tests.support.network import loopback_only
-from tests.support.organisations import Org, contact_row, insert_contacts, make_organisation
+from tests.support.organisations import (
+    Org,
+    contact_row,
+    insert_contacts,
+    make_organisation,
+    make_token,
+)
 from tests.support.servers import TEMPLATE, VALKEY_DATABASES, Addresses, TestServers
 
 _SERVERS = pytest.StashKey[TestServers]()
@@ -189,3 +199,41 @@ def make_contacts(resources: Resources, organisation: Org) -> MakeContacts:
         return await insert_contacts(resources, org or organisation, rows)
 
     return make
+
+
+# --------------------------------------------------------------------------------- callers
+
+
+@pytest.fixture
+async def tokens(resources: Resources, organisation: Org) -> dict[Role, str]:
+    """A token of the organisation for each role."""
+    return {role: await make_token(resources, organisation, role) for role in Role}
+
+
+@pytest.fixture
+def token(tokens: dict[Role, str]) -> str:
+    """The owner's token."""
+    return tokens[Role.OWNER]
+
+
+@pytest.fixture
+async def other_token(resources: Resources, other_organisation: Org) -> str:
+    """The token of the other organisation's owner."""
+    return await make_token(resources, other_organisation, Role.OWNER)
+
+
+@pytest.fixture
+def app(resources: Resources) -> FastAPI:
+    """The API on the test's resources."""
+    return create_app(resources=resources)
+
+
+@pytest.fixture
+async def api(app: FastAPI, token: str) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the API with the owner's token; errors inside come as the answers users get."""
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(app, raise_app_exceptions=False),
+        base_url="http://mcsync.test",
+        headers={"Authorization": f"Bearer {token}"},
+    ) as client:
+        yield client

@@ -6,7 +6,9 @@ import socket
 from typing import TYPE_CHECKING
 
 import asyncpg
+import httpx
 import pytest
+from fastapi import FastAPI
 from sqlalchemy import text
 
 from mcsync.core.db import migrations
@@ -47,6 +49,16 @@ async def test_contacts_are_seeded_in_one_go_and_seen_by_their_organisation_only
         async with resources.db.transaction(org.id) as session:
             assert await session.scalar(text("select count(*) from contacts")) == count
     assert await onlooker.fetchval("select count(*) from contacts") == 302
+
+
+async def test_the_api_answers_the_owner_and_nobody_without_a_token(
+    api: httpx.AsyncClient, app: FastAPI
+) -> None:
+    assert (await api.get("/mailchimp/connection/get")).json() is None
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(app), base_url="http://mcsync.test"
+    ) as anonymous:
+        assert (await anonymous.get("/mailchimp/connection/get")).status_code == 401
 
 
 def test_no_test_leaves_this_machine() -> None:

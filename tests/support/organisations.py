@@ -11,6 +11,8 @@ import orjson
 from sqlalchemy import text
 from uuid6 import uuid7
 
+from mcsync.core.auth import Role
+from mcsync.core.auth.tokens import issue_token
 from mcsync.core.crypto import keyed_hash, new_hash_key
 from mcsync.core.resources import Resources
 from mcsync.mailchimp import normalise_address, subscriber_hash
@@ -50,6 +52,13 @@ async def make_organisation(resources: Resources, name: str) -> Org:
             {"id": org_id, "name": name, "key": envelope},
         )
     return Org(org_id, name, await resources.hash_keys.hash_key(org_id))
+
+
+async def make_token(resources: Resources, org: Org, role: Role) -> str:
+    """A fresh token of the organisation."""
+    async with resources.db.transaction(org.id) as session:
+        issued = await issue_token(session, resources.hash_keys, name=f"test {role}", role=role)
+    return issued.token
 
 
 def contact_row(number: int, **given: Any) -> dict[str, Any]:
