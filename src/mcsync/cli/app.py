@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 import mcsync
-from mcsync.cli import keys, platform, processes
+from mcsync.cli import keys, platform, processes, segments
+from mcsync.cli.contacts import contacts
 from mcsync.cli.dev import dev
 from mcsync.cli.doctor import doctor
 
@@ -55,4 +56,7 @@ for command in (
 
 app.add_typer(platform.org, name="org")
 app.add_typer(platform.token, name="token")
+app.add_typer(contacts, name="contacts")
+app.add_typer(segments.segments, name="segments")
+app.add_typer(segments.runs, name="runs")
 app.add_typer(keys.keys, name="keys")

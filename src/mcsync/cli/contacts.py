@@ -1,0 +1,135 @@
+"""``mcsync contacts``."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+from mcsync.cli.administration import choose_organisation, operator
+from mcsync.cli.console import AsJson, Exit, OrgOption, Output, make_table, run
+from mcsync.core.resources import Resources
+from mcsync.core.web.paging import MAX_LIMIT, PageParams
+from mcsync.features.contacts import service
+from mcsync.features.contacts.repository import ContactFilter
+from mcsync.features.preferences.service import PreferencesConsentSink
+
+contacts = typer.Typer(no_args_is_help=True, help="The organisation's employees and vendors.")
+
+_CHUNK = 256 * 1024
+_TYPES = {".csv": "text/csv", ".ndjson": "application/x-ndjson", ".jsonl": "application/x-ndjson"}
+_SHOWN = 20
+
+
+@contacts.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(help="CSV or NDJSON; - reads CSV from standard input.")],
+    confirm_withdrawals: Annotated[
+        bool, typer.Option(help="Go on although suspiciously many contacts would be withdrawn.")
+    ] = False,
+    organisation: OrgOption = None,
+    as_json: AsJson = False,
+) -> None:
+    """Import a file of any size: right rows go in, all others are reported. Exits 6 if any was rejected."""
+    out = Output(as_json)
+    stdin = str(file) == "-"
+    if not stdin and not file.is_file():
+        out.fail(Exit.USAGE, f"There is no file {file}.", kind="no_file")
+    kind = _TYPES.get(file.suffix.lower(), "text/csv")
+
+    async def work(resources: Resources) -> dict[str, Any]:
+        chosen = await choose_organisation(resources, organisation)
+        actor = operator(chosen.id)
+        size = None if stdin else file.stat().st_size
+        with _progress(out) as progress:
+            task = progress.add_task("Reading" if stdin else file.name, total=size)
+            result = await service.import_file(
+                resources,
+                actor,
+                _chunks(None if stdin else file, lambda n: progress.advance(task, n)),
+                kind,
+                PreferencesConsentSink(resources, actor),
+                confirm_withdrawals=confirm_withdrawals,
+            )
+        return result.model_dump(mode="json", by_alias=True)
+
+    result = run(out, work)
+    out.result(result, lambda console: show_import(console, result))
+    if result["rejected"]:
+        raise typer.Exit(Exit.ATTENTION)
+
+
+async def _chunks(file: Path | None, advance: Any) -> AsyncIterator[bytes]:
+    source = sys.stdin.buffer if file is None else file.open("rb")
+    with source:
+        while chunk := await asyncio.to_thread(source.read, _CHUNK):
+            advance(len(chunk))
+            yield chunk
+
+
+def _progress(out: Output) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        console=out.errors,
+        disable=out.json or not out.errors.is_terminal,
+        transient=True,
+    )
+
+
+def show_import(console: Console, result: dict[str, Any]) -> None:
+    """The report of an import, for people."""
+    console.print(
+        f"{result['received']} rows: {result['created']} created, {result['updated']} updated, "
+        f"{result['unchanged']} unchanged, {result['rejected']} rejected"
+    )
+    found = result["rejections"]
+    if found:
+        rows = [
+            [str(r["line"]), r["field"] or "-", r["code"], r["message"]] for r in found[:_SHOWN]
+        ]
+        console.print(make_table(("line", "field", "code", "what is wrong"), rows))
+    if len(found) > _SHOWN:
+        console.print(f"... and more; all of them: GET {result['report']}")
+
+
+@contacts.command("list")
+def list_(
+    limit: Annotated[int, typer.Option(min=1, help="How many at most.")] = 50,
+    department: Annotated[str | None, typer.Option(help="Only of this department.")] = None,
+    location: Annotated[str | None, typer.Option(help="Only of this location.")] = None,
+    search: Annotated[str | None, typer.Option(help="Part of a name, address or id.")] = None,
+    include_left: Annotated[bool, typer.Option(help="Also contacts that left.")] = False,
+    organisation: OrgOption = None,
+    as_json: AsJson = False,
+) -> None:
+    """List contacts, by type and id."""
+    out = Output(as_json)
+    wanted = ContactFilter(None, department, location, None, search, include_left)
+
+    async def work(resources: Resources) -> list[dict[str, Any]]:
+        actor = operator((await choose_organisation(resources, organisation)).id)
+        found: list[dict[str, Any]] = []
+        cursor: str | None = None
+        while len(found) < limit:
+            page = PageParams(min(MAX_LIMIT, limit - len(found)), cursor)
+            answer = await service.list_contacts(resources, actor, page, wanted)
+            found += [item.model_dump(mode="json", by_alias=True) for item in answer.items]
+            cursor = answer.next_cursor
+            if cursor is None:
+                break
+        return found
+
+    columns = {
+        "entityType": "type", "entityId": "id", "email": "email", "firstName": "first name",
+        "lastName": "last name", "department": "department", "location": "location",
+    }  # fmt: skip
+    out.table(run(out, work), columns, empty="None: mcsync contacts import FILE")
