@@ -124,6 +124,7 @@ address_state as (  -- what is recorded of the address itself, whoever holds it 
 """
 """Relations from ``cand (mh uuid)`` to the recorded state of each address."""
 
+# Materialised steps: inlined into each other, the nested expressions would be planned some forty times.
 _PEOPLE = """
 people as materialized (  -- every living contact with the address
     select s.mh, c.id, c.email, c.updated_at, c.address_key,
@@ -159,7 +160,7 @@ facts as (
            greatest(s.withdrawn_at, a.withdrawn_at) as withdrawn_at
     from cand k left join summed s using (mh) left join address_state a using (mh)
 ),
-claims as (
+claims as materialized (
     select f.*,
            not suppressed and m0 and (e = 'in' or (e = 'unset' and :own_legitimate)) as claimed,
            not suppressed and coalesce((oc and e = 'in') or (ol and e <> 'out'), false) as other,
@@ -203,7 +204,7 @@ weighed as (
                        and o.segment_id <> :segment) l) end as leaving
     from joined j
 ),
-blocked as (
+blocked as materialized (
     select w.*,
            claimed and refusal is not null and not (
                case
@@ -218,7 +219,7 @@ blocked as (
                end) as refused
     from weighed w
 ),
-ruled as (
+ruled as materialized (
     select b.*, case
         when suppressed then null                                                       -- row 1
         when e = 'out' and status in ('subscribed', 'pending') then 'unsubscribe'       -- row 2
@@ -257,7 +258,7 @@ ruled as (
     end as ruling
     from blocked b
 ),
-renamed as (  -- row 4: the feeder's last address here is free, and may simply be renamed
+renamed as materialized (  -- row 4: the feeder's last address here is free, and may simply be renamed
     select r.*, o.address_hash as old_hash
     from ruled r
     left join lateral (
