@@ -47,7 +47,7 @@ _CLAIM: Final = text("""
            locked_until = excluded.locked_until, created_at = clock_timestamp(),
            status = null, headers = null, body = null
      where k.locked_until < clock_timestamp()
-       and (k.created_at < clock_timestamp() - :kept
+       and (k.created_at < clock_timestamp() - cast(:kept as interval)
             or k.status is null and k.fingerprint = excluded.fingerprint)
     returning 1""")
 _READ: Final = text(
@@ -65,7 +65,7 @@ _RELEASE: Final = text("""
      where org_id = :org and key = :key and claim = :claim and status is null""")
 _PURGE: Final = text("""
     delete from idempotency_keys
-     where org_id = :org and created_at < clock_timestamp() - :kept
+     where org_id = :org and created_at < clock_timestamp() - cast(:kept as interval)
        and locked_until < clock_timestamp()""")
 
 _log = structlog.get_logger(__name__)
