@@ -20,7 +20,7 @@ from mcsync.core.web import health
 from mcsync.core.web.docs import install_docs
 from mcsync.core.web.errors import install_error_handlers
 from mcsync.core.web.idempotency import IdempotencyMiddleware
-from mcsync.core.web.middleware import RequestContextMiddleware
+from mcsync.core.web.middleware import BodyLimitMiddleware, RequestContextMiddleware
 from mcsync.core.web.openapi import (
     DESCRIPTION,
     TITLE,
@@ -81,12 +81,12 @@ def create_app(settings: Settings | None = None, resources: Resources | None = N
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        max_body_size=settings.max_body_bytes,
         # FastAPI's own spans and logs carry raw paths, queries and submitted values.
         telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
         middleware=[
             Middleware(RequestContextMiddleware),
             Middleware(IdempotencyMiddleware, identify=_caller),
+            Middleware(BodyLimitMiddleware, limit=settings.max_body_bytes),
         ],
     )
     install_error_handlers(app)

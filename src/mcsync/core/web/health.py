@@ -7,6 +7,7 @@ from typing import Final, Literal
 
 from fastapi import APIRouter, Response
 from pydantic import ConfigDict
+from sqlalchemy import text
 
 from mcsync.core.db import migrations as schema
 from mcsync.core.resources import Resources
@@ -68,6 +69,7 @@ async def _database(
 ) -> tuple[Literal["ok", "unreachable"], Literal["ok", "behind", "ahead", "unknown"]]:
     try:
         async with asyncio.timeout(_SECONDS), resources.db.system() as session:
+            await session.execute(text("select 1"))
             at = await schema.current(session)
     except Exception:  # noqa: BLE001 - whatever it is, it cannot be reached
         return "unreachable", "unknown"
