@@ -11,16 +11,11 @@ import pytest
 from fastapi import FastAPI
 from sqlalchemy import text
 
+from mcsync.app import create_app
 from mcsync.core.auth import Role
-from mcsync.core.auth.tokens import TokenVerifier, issue_token
 from mcsync.core.resources import Resources
-from mcsync.core.web.errors import install_error_handlers
-from mcsync.core.web.middleware import RequestContextMiddleware
-from mcsync.features.audiences.router import router as audiences
-from mcsync.features.connection.router import router as connection
 from mcsync.features.segments.deps import leave_hook
-from mcsync.features.segments.router import router as segments
-from tests.support.organisations import Org
+from tests.support.organisations import Org, make_token
 from tests.support.sandbox import SandboxControl, SandboxProcess
 
 
@@ -75,13 +70,7 @@ def leaves() -> LeaveCalls:
 
 @pytest.fixture
 async def app(resources: Resources, mailchimp: SandboxControl, leaves: LeaveCalls) -> FastAPI:
-    app = FastAPI()
-    app.state.resources = resources
-    app.state.tokens = TokenVerifier(resources)
-    install_error_handlers(app)
-    app.add_middleware(RequestContextMiddleware)
-    for router in (connection, audiences, segments):
-        app.include_router(router)
+    app = create_app(resources=resources)
     app.dependency_overrides[leave_hook] = lambda: leaves
     return app
 
@@ -91,10 +80,8 @@ async def _caller(
 ) -> Caller:
     headers = {}
     if org is not None:
-        async with resources.db.transaction(org.id) as session:
-            issued = await issue_token(session, resources.hash_keys, name=role, role=role)
-        headers["Authorization"] = f"Bearer {issued.token}"
-    transport = httpx.ASGITransport(app=app)
+        headers["Authorization"] = f"Bearer {await make_token(resources, org, role)}"
+    transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
     return Caller(httpx.AsyncClient(transport=transport, base_url="http://api", headers=headers))
 
 

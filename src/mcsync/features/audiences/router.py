@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query
 
 from mcsync.core.auth import Actor, Scope, requires
 from mcsync.core.web.deps import ResourcesDep
+from mcsync.core.web.openapi import problems
 from mcsync.core.web.schemas import Page
 from mcsync.features.audiences import service
 from mcsync.features.audiences.schemas import (
@@ -27,7 +28,11 @@ Reader = Annotated[Actor, requires(Scope.AUDIENCES_READ)]
 Writer = Annotated[Actor, requires(Scope.AUDIENCES_WRITE)]
 
 
-@_connection.get("/listAudiences", summary="All audiences of the connected account")
+@_connection.get(
+    "/listAudiences",
+    summary="All audiences of the connected account",
+    responses=problems(409, 502, 504),
+)
 async def list_audiences(resources: ResourcesDep, actor: Connected) -> Page[AudienceSummary]:
     """Asks Mailchimp and answers every audience at once: `nextCursor` is always `null`.
 
@@ -37,7 +42,11 @@ async def list_audiences(resources: ResourcesDep, actor: Connected) -> Page[Audi
     return Page[AudienceSummary](items=items, next_cursor=None)
 
 
-@_audiences.get("/get", summary="An audience, its merge fields and what feeds them")
+@_audiences.get(
+    "/get",
+    summary="An audience, its merge fields and what feeds them",
+    responses=problems(409, 502, 504),
+)
 async def get(
     resources: ResourcesDep,
     actor: Reader,
@@ -55,7 +64,11 @@ async def get(
     return await service.get(resources, actor, audience_id, refresh=refresh)
 
 
-@_audiences.post("/setMergeFields", summary="Say what feeds an audience's merge fields")
+@_audiences.post(
+    "/setMergeFields",
+    summary="Say what feeds an audience's merge fields",
+    responses=problems(502, 504),
+)
 async def set_merge_fields(
     body: SetMergeFieldsInput, resources: ResourcesDep, actor: Writer
 ) -> AudienceView:
@@ -69,7 +82,11 @@ async def set_merge_fields(
     return await service.set_merge_fields(resources, actor, body.audience_id, body.map)
 
 
-@_audiences.post("/createMergeFields", summary="Create merge fields that an audience lacks")
+@_audiences.post(
+    "/createMergeFields",
+    summary="Create merge fields that an audience lacks",
+    responses=problems(502, 504),
+)
 async def create_merge_fields(
     body: CreateMergeFieldsInput, resources: ResourcesDep, actor: Writer
 ) -> CreatedMergeFields:

@@ -8,6 +8,7 @@ from fastapi import APIRouter
 
 from mcsync.core.auth import Actor, Scope, requires
 from mcsync.core.web.deps import ResourcesDep
+from mcsync.core.web.openapi import problems
 from mcsync.features.connection import service
 from mcsync.features.connection.schemas import ConnectInput, ConnectionView
 
@@ -26,7 +27,11 @@ async def get(resources: ResourcesDep, actor: Reader) -> ConnectionView | None:
     return await service.get(resources, actor)
 
 
-@router.post("/connect", summary="Connect a Mailchimp account, or replace its key")
+@router.post(
+    "/connect",
+    summary="Connect a Mailchimp account, or replace its key",
+    responses=problems(502, 504),
+)
 async def connect(body: ConnectInput, resources: ResourcesDep, actor: Manager) -> ConnectionView:
     """Verifies the key at Mailchimp at once and stores it encrypted.
 

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query
 
 from mcsync.core.auth import Actor, Scope, requires
 from mcsync.core.web.deps import PageDep, ResourcesDep
+from mcsync.core.web.openapi import problems
 from mcsync.core.web.schemas import Page
 from mcsync.features.segments import service
 from mcsync.features.segments.deps import LeaveDep
@@ -53,7 +54,7 @@ async def get(
     return await service.get(resources, actor, id)
 
 
-@router.post("/create", summary="Create a segment")
+@router.post("/create", summary="Create a segment", responses=problems(502, 504))
 async def create(body: CreateSegmentInput, resources: ResourcesDep, actor: Writer) -> SegmentView:
     """Defines a group of contacts and the audience that it is kept in.
 
@@ -64,7 +65,7 @@ async def create(body: CreateSegmentInput, resources: ResourcesDep, actor: Write
     return await service.create(resources, actor, body)
 
 
-@router.post("/update", summary="Change a segment")
+@router.post("/update", summary="Change a segment", responses=problems(502, 504))
 async def update(
     body: UpdateSegmentInput, resources: ResourcesDep, actor: Writer, leave: LeaveDep
 ) -> SegmentView:
