@@ -9,8 +9,10 @@ from fastapi import APIRouter, Query, Request
 
 from mcsync.core.auth import Actor, Scope, requires
 from mcsync.core.web.deps import UNLIMITED_BODY, PageDep, ResourcesDep
-from mcsync.features.contacts import problems as problems  # registers its codes
-from mcsync.features.contacts import service
+from mcsync.features.contacts import (
+    problems,  # noqa: F401 - registers its codes
+    service,
+)
 from mcsync.features.contacts.deps import ConsentSinkDep
 from mcsync.features.contacts.repository import ContactFilter
 from mcsync.features.contacts.schemas import (
@@ -65,6 +67,7 @@ async def upsert(
 
 @router.post(
     "/import",
+    name="import",
     summary="Import a file of any size",
     openapi_extra=_IMPORT_BODY,
     max_body_size=UNLIMITED_BODY,
