@@ -12,6 +12,7 @@ import fcntl
 import json
 import os
 import selectors
+import subprocess
 import sys
 import time
 import urllib.error
@@ -56,7 +57,8 @@ class Options:
     sandbox: bool = True
     quiet: bool = False
     durable: bool = True
-    extra_environment: Mapping[str, str] = field(default_factory=dict)
+    sandbox_settings: Mapping[str, Any] = field(default_factory=dict)
+    """As in ``python -m mcsync.sandbox --config``."""
 
 
 @dataclass(frozen=True)
@@ -223,10 +225,12 @@ class Stack:
             url = os.environ.get("MCSYNC_MAILCHIMP_URL", Settings.model_construct().mailchimp_url)
             return {"url": url}
         self._tell("Starting the Mailchimp sandbox")
-        log = self._log("sandbox") or sys.stderr
+        settings = json.dumps(dict(self._options.sandbox_settings))
         self._sandbox = Guarded(
-            [sys.executable, "-m", "mcsync.sandbox", "--port", "0"], stdout=-1, stderr=log, env=os.environ
-        )  # fmt: skip
+            [sys.executable, "-m", "mcsync.sandbox", "--port", "0", "--config", settings],
+            stdout=subprocess.PIPE,
+            stderr=self._log("sandbox") or sys.stderr,
+        )
         stdout = self._sandbox.process.stdout
         assert stdout is not None
         with selectors.DefaultSelector() as ready:
@@ -256,7 +260,7 @@ class Stack:
             if name not in {"MCSYNC_MASTER_KEY_ACTIVE", "MCSYNC_MIGRATION_DATABASE_URL"}
         }
         chosen = {"MCSYNC_LOG_FORMAT": "json" if self._options.quiet else "console"}
-        return {**chosen, **surroundings, **self._options.extra_environment, **decided}
+        return {**chosen, **surroundings, **decided}
 
     @staticmethod
     def _new_master_keys() -> str:

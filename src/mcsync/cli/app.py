@@ -9,6 +9,7 @@ import typer
 import mcsync
 from mcsync.cli import keys, platform, processes, segments
 from mcsync.cli.contacts import contacts
+from mcsync.cli.demo import demo
 from mcsync.cli.dev import dev
 from mcsync.cli.doctor import doctor
 
@@ -50,6 +51,7 @@ for command in (
     processes.openapi,
     processes.sandbox,
     dev,
+    demo,
     doctor,
 ):
     app.command()(command)

@@ -24,7 +24,6 @@ contacts = typer.Typer(no_args_is_help=True, help="The organisation's employees 
 
 _CHUNK = 256 * 1024
 _TYPES = {".csv": "text/csv", ".ndjson": "application/x-ndjson", ".jsonl": "application/x-ndjson"}
-_SHOWN = 20
 
 
 @contacts.command("import")
@@ -85,7 +84,7 @@ def _progress(out: Output) -> Progress:
     )
 
 
-def show_import(console: Console, result: dict[str, Any]) -> None:
+def show_import(console: Console, result: dict[str, Any], *, shown: int = 20) -> None:
     """The report of an import, for people."""
     console.print(
         f"{result['received']} rows: {result['created']} created, {result['updated']} updated, "
@@ -93,11 +92,9 @@ def show_import(console: Console, result: dict[str, Any]) -> None:
     )
     found = result["rejections"]
     if found:
-        rows = [
-            [str(r["line"]), r["field"] or "-", r["code"], r["message"]] for r in found[:_SHOWN]
-        ]
+        rows = [[str(r["line"]), r["field"] or "-", r["code"], r["message"]] for r in found[:shown]]
         console.print(make_table(("line", "field", "code", "what is wrong"), rows))
-    if len(found) > _SHOWN:
+    if len(found) > shown:
         console.print(f"... and more; all of them: GET {result['report']}")
 
 
