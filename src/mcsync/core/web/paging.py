@@ -41,7 +41,8 @@ def _check(raw: bytes) -> bytes:
 
 def encode_cursor(*values: str | int | UUID | datetime | None) -> str:
     """The cursor for a sort key."""
-    raw = orjson.dumps(values)
+    # the driver's own UUIDs are a subclass, which orjson leaves to us
+    raw = orjson.dumps(values, default=str)
     return base64.urlsafe_b64encode(_check(raw) + raw).decode().rstrip("=")
 
 
