@@ -151,7 +151,8 @@ insert into {OUTCOMES}
 select line, entity_type, entity_id, address_hash, email, applied,
        case when not holds then 'opt_in_not_newer' end
 from outcome
-where applied or (not holds and not (was = 'opted_in' and (own_at is null or at <= given)))
+where applied
+   or (not holds and not (was is not distinct from 'opted_in' and (own_at is null or at <= given)))
 """
 
 # Taking back an opt-in without a withdrawal. A withdrawal is not touched: only an opt-in lifts it.

@@ -8,8 +8,10 @@ from fastapi import APIRouter, Query
 
 from mcsync.core.auth import Actor, Scope, requires
 from mcsync.core.web.deps import PageDep, ResourcesDep
-from mcsync.features.preferences import problems as problems  # registers its codes
-from mcsync.features.preferences import service
+from mcsync.features.preferences import (
+    problems,  # noqa: F401 - registers its codes
+    service,
+)
 from mcsync.features.preferences.schemas import (
     EntityPreference,
     EntityType,

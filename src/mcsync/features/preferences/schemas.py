@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
-from pydantic import ConfigDict, Field
+from pydantic import BeforeValidator, ConfigDict, Field
 
 from mcsync.core.web.schemas import Page, RequestModel, ResponseModel, Timestamp
 from mcsync.features.preferences.models import Preference, PreferenceEvent
@@ -14,6 +15,18 @@ OptStatus = Literal["opted_in", "opted_out", "unset"]
 EntityType = Literal["employee", "vendor"]
 EntityId = Annotated[str, Field(min_length=1, max_length=255)]
 """The id that the organisation's own system gave the person."""
+
+
+def _text(value: object) -> object:
+    if isinstance(value, str | datetime):
+        return value
+    message = "give a date and time as text, such as 2026-11-20T08:30:00Z"
+    raise ValueError(message)
+
+
+# Strict mode refuses the text of a time where a validator stands around the model; so it is read here.
+Moment = Annotated[Timestamp, Field(strict=False), BeforeValidator(_text)]
+"""A moment in a request: RFC 3339 with an offset."""
 
 _ENTITY = {"entityType": "employee", "entityId": "E-1042"}
 
@@ -45,7 +58,7 @@ class OptStatusInput(RequestModel):
     source: str = Field(
         min_length=1, max_length=255, description="Where it comes from, such as `intranet form`."
     )
-    consent_given_at: Timestamp | None = Field(
+    consent_given_at: Moment | None = Field(
         None, description="When the person opted in, if not just now. Only with `opted_in`."
     )
     proof: Proof | None = None

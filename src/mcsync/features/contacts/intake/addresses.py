@@ -24,7 +24,7 @@ _INVISIBLE: Final = "\u180e\u200b\u200c\u200d\u200e\u200f\u202a\u202b\u202c\u202
 
 def _validated(email: str) -> str | None:
     try:
-        return validate_email(email, check_deliverability=False).normalized
+        return validate_email(email, check_deliverability=False, strict=True).normalized
     except EmailNotValidError:
         return None
 
