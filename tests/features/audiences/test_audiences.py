@@ -6,7 +6,6 @@ import asyncio
 from typing import Any
 
 import asyncpg
-import pytest
 
 from mcsync.core.resources import Resources
 from mcsync.features.audiences import repository, service
@@ -156,10 +155,10 @@ class TestGet:
         body = (await connected.query("audiences.get", audienceId=ALL_STAFF)).json()
         assert body["unfedRequired"] == ["BADGE"]
 
-    @pytest.mark.parametrize("audience_id", ["", "../lists", "a b", "x" * 41])
-    async def test_nonsense_is_422(self, connected: Caller, audience_id: str) -> None:
-        answer = await connected.query("audiences.get", audienceId=audience_id)
-        assert answer.status_code == 422
+    async def test_nonsense_is_422(self, connected: Caller) -> None:
+        for audience_id in ("", "../lists", "a b", "x" * 41):
+            answer = await connected.query("audiences.get", audienceId=audience_id)
+            assert answer.status_code == 422
 
     async def test_an_unknown_audience_is_404(self, connected: Caller) -> None:
         answer = await connected.query("audiences.get", audienceId="0000000000")
@@ -270,20 +269,18 @@ class TestSetMergeFields:
         }
         assert (await connected.query("audiences.get", audienceId=ALL_STAFF)).json()["proposed"]
 
-    @pytest.mark.parametrize(
-        "body",
-        [
+    async def test_nonsense_is_422(self, connected: Caller) -> None:
+        body: Any
+        for body in (
             {"audienceId": ALL_STAFF},
             {"audienceId": ALL_STAFF, "map": []},
             {"audienceId": ALL_STAFF, "map": {"FNAME": 3}},
             {"audienceId": ALL_STAFF, "map": {"not a tag": "firstName"}},
             {"audienceId": ALL_STAFF, "map": {}, "more": 1},
             {"map": {}},
-        ],
-    )
-    async def test_nonsense_is_422(self, connected: Caller, body: Any) -> None:
-        answer = await connected.mutate("audiences.setMergeFields", body=body)
-        assert answer.status_code == 422
+        ):
+            answer = await connected.mutate("audiences.setMergeFields", body=body)
+            assert answer.status_code == 422
 
     async def test_a_mapped_field_deleted_at_mailchimp_is_told_and_left_out(
         self,
@@ -418,9 +415,8 @@ class TestCreateMergeFields:
         assert "AAA" in diff
         assert "BBB" not in diff
 
-    @pytest.mark.parametrize(
-        "fields",
-        [
+    async def test_nonsense_is_422(self, connected: Caller) -> None:
+        for fields in (
             [],
             [{"tag": "dept", "name": "Department", "type": "text"}],
             [{"tag": "TOOLONGATAG", "name": "x", "type": "text"}],
@@ -430,10 +426,8 @@ class TestCreateMergeFields:
             [{"tag": "DEPT", "name": "x", "type": "text", "choices": ["a"]}],
             [{"tag": "EMAIL", "name": "x", "type": "text"}],
             [{"tag": "A", "name": "x", "type": "text"}, {"tag": "A", "name": "y", "type": "text"}],
-        ],
-    )
-    async def test_nonsense_is_422(self, connected: Caller, fields: Any) -> None:
-        answer = await connected.mutate(
-            "audiences.createMergeFields", audienceId=ALL_STAFF, fields=fields
-        )
-        assert answer.status_code == 422
+        ):
+            answer = await connected.mutate(
+                "audiences.createMergeFields", audienceId=ALL_STAFF, fields=fields
+            )
+            assert answer.status_code == 422

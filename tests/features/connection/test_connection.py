@@ -91,28 +91,26 @@ class TestConnect:
         answer = await editor.mutate("connection.connect", apiKey=NEW_KEY)
         assert answer.status_code == 403
 
-    @pytest.mark.parametrize(
-        "key",
-        [
+    async def test_a_malformed_key_is_422_and_not_echoed(self, owner: Caller) -> None:
+        for key in (
             "",
             "short-us1",
             "0123456789abcdef0123456789abcdef",
             NEW_KEY + "\n",
             "x" * 40 + "-evil.com",
-        ],
-    )
-    async def test_a_malformed_key_is_422_and_not_echoed(self, owner: Caller, key: str) -> None:
-        answer = await owner.mutate("connection.connect", apiKey=key)
-        assert answer.status_code == 422
-        assert answer.json()["errors"][0]["pointer"] == "/apiKey"
-        if key:
-            assert key.strip() not in answer.text
+        ):
+            answer = await owner.mutate("connection.connect", apiKey=key)
+            assert answer.status_code == 422
+            assert answer.json()["errors"][0]["pointer"] == "/apiKey"
+            if key:
+                assert key.strip() not in answer.text
 
-    @pytest.mark.parametrize("body", [{}, {"apiKey": None}, {"apiKey": 5}, {"key": NEW_KEY}, []])
-    async def test_nonsense_is_422(self, owner: Caller, body: Any) -> None:
-        answer = await owner.mutate("connection.connect", body=body)
-        assert answer.status_code == 422
-        assert NEW_KEY not in answer.text
+    async def test_nonsense_is_422(self, owner: Caller) -> None:
+        body: Any
+        for body in ({}, {"apiKey": None}, {"apiKey": 5}, {"key": NEW_KEY}, []):
+            answer = await owner.mutate("connection.connect", body=body)
+            assert answer.status_code == 422
+            assert NEW_KEY not in answer.text
 
     async def test_a_key_that_mailchimp_refuses_is_the_callers_mistake(
         self, owner: Caller, organisation: Org, onlooker: asyncpg.Connection
