@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 
 from mcsync.core.resources import Resources
+from tests.features.sync import travel
 from tests.features.sync.world import World, make_world
 from tests.support.organisations import Org
 from tests.support.sandbox import SandboxControl, SandboxProcess
+from tests.support.servers import Addresses
 
 
 @pytest.fixture(scope="session")
@@ -31,5 +33,17 @@ def more_settings(sandbox_process: SandboxProcess) -> dict[str, Any]:
 
 
 @pytest.fixture
-async def world(resources: Resources, organisation: Org, sandbox: SandboxControl) -> World:
-    return await make_world(resources, organisation, sandbox)
+async def database_url(servers: Addresses, database: str, superuser_url: str) -> str:
+    """With a clock that can be moved (:mod:`travel`)."""
+    await travel.install(superuser_url)
+    return servers.service_url(database)
+
+
+@pytest.fixture
+async def world(
+    resources: Resources, organisation: Org, sandbox: SandboxControl, superuser_url: str
+) -> World:
+    world = await make_world(resources, organisation, sandbox)
+    world.travel = travel.Travel(superuser_url, resources, sandbox)
+    await world.travel.wait()
+    return world

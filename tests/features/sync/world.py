@@ -22,6 +22,7 @@ from mcsync.features.segments.schemas import CreateSegmentInput
 from mcsync.features.sync import execute, service, withdrawals
 from mcsync.features.sync.schemas import ChangeView, RunView
 from mcsync.core.web.paging import PageParams
+from tests.features.sync.travel import Travel
 from tests.support.organisations import Org, contact_row, insert_contacts
 from tests.support.sandbox import InternalMember, SandboxControl
 
@@ -38,6 +39,16 @@ class World:
     other_list_id: str
     numbers: int = 0
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    travel: Travel | None = None
+
+    async def wait(self, seconds: float = 1.0, *, days: float = 0.0) -> None:
+        """Lets time pass for everybody: the service, its database, Mailchimp."""
+        assert self.travel is not None
+        await self.travel.wait(seconds + days * 86_400)
+
+    def now(self) -> datetime:
+        """The moment it is for everybody."""
+        return self.resources.clock()
 
     @property
     def actor(self) -> Actor:
