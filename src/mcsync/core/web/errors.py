@@ -38,10 +38,8 @@ _PASSING: Final = ("08", "53", "57P", "40", "55P03", "57014")
 _log = structlog.get_logger(__name__)
 
 
-def problem_body(
-    error: McsyncError, *, instance: str | None = None, request_id: str | None = None
-) -> dict[str, object]:
-    """The problem document of an error."""
+def problem_body(error: McsyncError, request_id: str | None = None) -> dict[str, object]:
+    """The problem document of an error. Its ``instance`` is the request's id: a path may hold secrets."""
     kind = problem_kind(error.code, error.status, error.title)
     body: dict[str, object] = {
         "type": f"/problems/{kind.code}",
@@ -54,9 +52,8 @@ def problem_body(
             for one in error.errors
         ],
     }
-    if instance:
-        body["instance"] = instance
     if request_id:
+        body["instance"] = f"urn:mcsync:request:{request_id}"
         body["requestId"] = request_id
     if error.retry_after is not None:
         body["retryAfter"] = error.retry_after
@@ -66,7 +63,6 @@ def problem_body(
 def problem_response(
     error: McsyncError,
     *,
-    instance: str | None = None,
     request_id: str | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Response:
@@ -76,7 +72,7 @@ def problem_response(
         sent["Retry-After"] = str(error.retry_after)
     if error.status == errors.UnauthenticatedError.status:
         sent["WWW-Authenticate"] = 'Bearer realm="mcsync"'
-    body = problem_body(error, instance=instance, request_id=request_id)
+    body = problem_body(error, request_id)
     return Response(
         orjson.dumps(body), status_code=error.status, headers=sent, media_type=PROBLEM_TYPE
     )
@@ -221,7 +217,6 @@ async def handle(request: Request, error: Exception) -> Response:
     headers = error.headers if isinstance(error, HTTPException) else None
     return problem_response(
         expected,
-        instance=request.url.path,
         request_id=request_id_of(request.scope),
         headers={name: value for name, value in (headers or {}).items() if name == "Allow"},
     )

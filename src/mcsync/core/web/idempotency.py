@@ -188,9 +188,7 @@ class IdempotencyMiddleware:
                 return
             answer = await self._answer(scope, receive, key, caller)
         except McsyncError as error:
-            response = problem_response(
-                error, instance=scope["path"], request_id=request_id_of(scope)
-            )
+            response = problem_response(error, request_id=request_id_of(scope))
             await response(scope, receive, send)
             return
         await _send(answer, send)

@@ -59,9 +59,7 @@ class RequestContextMiddleware:
             _log.exception("request_crashed", route=_route(scope))
             if status:
                 raise
-            response = problem_response(
-                as_mcsync_error(error), instance=scope["path"], request_id=request_id
-            )
+            response = problem_response(as_mcsync_error(error), request_id=request_id)
             await response(scope, receive, send_marked)
         finally:
             path = scope["path"]

@@ -93,7 +93,7 @@ _PROBLEM: Final[dict[str, Any]] = {
         "status": {"type": "integer"},
         "detail": {"type": "string", "description": "What is wrong, and what to do."},
         "code": {"type": "string", "description": "Stable; decide by it, not by the texts."},
-        "instance": {"type": "string", "description": "The path that was called."},
+        "instance": {"type": "string", "description": "This one occurrence, by its request id."},
         "requestId": {"type": "string", "description": "As in `X-Request-Id`."},
         "retryAfter": {"type": "integer", "description": "Seconds to wait before repeating."},
         "errors": {
@@ -165,6 +165,7 @@ def _problem_response(status: int) -> dict[str, Any]:
         "detail": detail,
         "code": code,
         "errors": [],
+        "instance": f"urn:mcsync:request:{_REQUEST_ID}",
         "requestId": _REQUEST_ID,
     }
     if status == 422:
