@@ -14,10 +14,6 @@ from mcsync.app import create_app
 from mcsync.core.auth import Role
 from mcsync.core.auth.tokens import issue_token
 from mcsync.core.resources import Resources
-from mcsync.features.contacts import deps as contacts_deps
-from mcsync.features.contacts import router as contacts
-from mcsync.features.preferences import deps as preferences_deps
-from mcsync.features.preferences import router as preferences
 from tests.support.organisations import Org
 
 JsonObject = dict[str, Any]
@@ -132,14 +128,8 @@ async def token_of(resources: Resources, org: Org, role: Role) -> str:
 
 @pytest.fixture
 def app(resources: Resources) -> FastAPI:
-    """The real app; the routers are added where it does not list them."""
-    app = create_app(resources=resources)
-    for router in (contacts.router, preferences.router):
-        if not any(str(path).startswith(router.prefix) for path in app.openapi()["paths"]):
-            app.openapi_schema = None
-            app.include_router(router)
-    app.dependency_overrides[contacts_deps.consent_sink] = preferences_deps.consent_sink
-    return app
+    """The real app, without a server."""
+    return create_app(resources=resources)
 
 
 @pytest.fixture
