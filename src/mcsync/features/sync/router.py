@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Depends, Header, Query, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from mcsync.core.auth import Actor, Scope, requires
@@ -31,6 +32,8 @@ router = APIRouter(prefix="/mailchimp/segments", tags=["segments"])
 Reader = Annotated[Actor, requires(Scope.SEGMENTS_READ)]
 Runner = Annotated[Actor, requires(Scope.SYNC_RUN)]
 Approver = Annotated[Actor, requires(Scope.SYNC_APPROVE)]
+
+_REVISION = re.compile(r"[0-9]{1,9}")
 
 
 @router.post("/sync", status_code=202, summary="Sync a segment now")
@@ -120,17 +123,28 @@ async def cancel_run(body: RunInput, resources: ResourcesDep, actor: Runner) -> 
     return await service.cancel(resources, actor, body.id)
 
 
+async def _watched(
+    resources: ResourcesDep,
+    actor: Reader,
+    id: Annotated[RunId, Query()],  # noqa: A002 - its name on the wire
+) -> UUID:
+    """A run that is there: once a stream has begun, no status can tell that it is not."""
+    return (await service.get(resources, actor, id)).id
+
+
 @router.get("/watchRun", summary="Watch a run live", response_class=EventSourceResponse)
 async def watch_run(
     resources: ResourcesDep,
     actor: Reader,
-    id: Annotated[RunId, Query()],  # noqa: A002 - its name on the wire
-    last_event_id: Annotated[str | None, Header(description="Resume after this event.")] = None,
+    run_id: Annotated[UUID, Depends(_watched)],
+    last_event_id: Annotated[
+        str | None, Header(alias="Last-Event-ID", description="Resume after this event.")
+    ] = None,
 ) -> AsyncIterator[ServerSentEvent]:
     """Server-sent events: `run` with the run's state whenever it changes, until it ends.
 
     Each carries the run as of then, so nothing is lost when the stream is opened again.
     """
-    seen = int(last_event_id) if last_event_id and last_event_id.isdecimal() else 0
-    async for revision, view in service.watch(resources, actor, id, seen=seen):
+    seen = int(last_event_id) if last_event_id and _REVISION.fullmatch(last_event_id) else 0
+    async for revision, view in service.watch(resources, actor, run_id, seen=seen):
         yield ServerSentEvent(data=view, event="run", id=str(revision))
