@@ -134,7 +134,9 @@ def valid_calls(tenant: Tenant) -> dict[str, Call]:
             body={**here, "fields": [{"tag": "WALK", "name": "Walk", "type": "text"}]}
         ),
         "audiences_set_merge_fields": Call(body={**here, "map": {"FNAME": "lastName"}}),
-        "contacts_upsert": Call(body={"contacts": [tenant.contact(80), tenant.contact(1, email="-")]}),
+        "contacts_upsert": Call(
+            body={"contacts": [tenant.contact(80), tenant.contact(1, email="-")]}
+        ),
         "contacts_import": Call(content=csv.encode(), content_type="text/csv"),
         "contacts_get_import": Call({"id": ids["import"]}),
         "contacts_list": Call({"search": tenant.email(1), "department": f"Sales {tenant.word}"}),
@@ -144,19 +146,23 @@ def valid_calls(tenant: Tenant) -> dict[str, Call]:
         "preferences_list": Call({"status": "opted_in", "limit": "1"}),
         "preferences_update_opt_status": Call(
             body={
-                **tenant.entity(4), "status": "opted_out", "source": f"form {tenant.word}",
+                **tenant.entity(4),
+                "status": "opted_out",
+                "source": f"form {tenant.word}",
                 "proof": {"form": "/newsletter"},
             }
-        ),  # fmt: skip
+        ),
         "preferences_history": Call(tenant.entity(3)),
         "segments_list": Call({"segmentType": "mixed"}),
         "segments_get": Call(segment),
         "segments_create": Call(
             body={
-                "name": f"Created {tenant.word}", "segmentType": "mixed", **here,
+                "name": f"Created {tenant.word}",
+                "segmentType": "mixed",
+                **here,
                 "filters": {"department": [f"Sales {tenant.word}"]},
             }
-        ),  # fmt: skip
+        ),
         "segments_update": Call(body={**segment, "description": f"Changed {tenant.word}"}),
         "segments_preview": Call(body={**segment, "sample": 5}),
         "segments_sync": Call(body={**segment, "dryRun": True}),
@@ -183,7 +189,9 @@ async def furnish(tenant: Tenant, resources: Resources) -> None:
     people.append(tenant.contact(6, department=f"Other {tenant.word}"))
     await tenant.done("contacts_upsert", Call(body={"contacts": people}))
     csv = f"entityType,entityId,email\nvendor,{tenant.word}-70,{tenant.email(70)}\nvendor,,nobody\n"
-    report = await tenant.done("contacts_import", Call(content=csv.encode(), content_type="text/csv"))
+    report = await tenant.done(
+        "contacts_import", Call(content=csv.encode(), content_type="text/csv")
+    )
     assert report["rejected"] == 1, report
     ids["import"] = report["id"]
     for name in ("synced", "waiting", "plain", "doomed"):
@@ -258,7 +266,8 @@ class Stage:
         """Everything an organisation has in the database."""
         return {
             name: await self.onlooker.fetch(
-                f"select t::text as t from {name} t where {org_column(name)} = $1 order by 1", org.id
+                f"select t::text as t from {name} t where {org_column(name)} = $1 order by 1",
+                org.id,
             )
             for name in TENANT_TABLES
             if name not in _TOUCHED_BY_READING
@@ -286,7 +295,9 @@ async def open_stage(
 ) -> AsyncIterator[Stage]:
     """A database of its own with both organisations furnished."""
     name = f"walk_{uuid4().hex}"
-    await administrator.execute(f'create database "{name}" template "{TEMPLATE}" strategy file_copy')
+    await administrator.execute(
+        f'create database "{name}" template "{TEMPLATE}" strategy file_copy'
+    )
     redis_url = servers.redis_url(redis_number)
     with Redis.from_url(redis_url) as redis:
         redis.flushdb()

@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
-import asyncpg
 import pytest
-import sqlalchemy as sa
-from sqlalchemy import Table, event
-from uuid6 import uuid7
+from sqlalchemy import event
 
-from mcsync.core.auth import Role
 from tests.walks.description import operation, operations, wrong_with_problem
 from tests.walks.stage import (
-    NOT_TENANTS,
-    TENANT_TABLES,
     Call,
     Stage,
     Tenant,
-    org_column,
     send,
     valid_calls,
 )
@@ -88,7 +81,11 @@ async def test_foreign_ids_are_not_found_and_nothing_changes(stage: Stage, filte
     before = await stage.rows(theirs.org)
     wrong: list[str] = []
     walked: set[str] = set()
-    with forgetting_the_organisation(stage) if filters == "struck out" else nullcontext([""]) as struck:
+    with (
+        forgetting_the_organisation(stage)
+        if filters == "struck out"
+        else nullcontext([""]) as struck
+    ):
         for label, call in foreign_calls(ours, theirs).items():
             op = operation(label.strip())
             walked.add(op.id)
