@@ -42,8 +42,9 @@ async def database_url(servers: Addresses, database: str, superuser_url: str) ->
 @pytest.fixture
 async def world(
     resources: Resources, organisation: Org, sandbox: SandboxControl, superuser_url: str
-) -> World:
+) -> AsyncIterator[World]:
     world = await make_world(resources, organisation, sandbox)
     world.travel = travel.Travel(superuser_url, resources, sandbox)
     await world.travel.wait()
-    return world
+    yield world
+    await world.travel.close()

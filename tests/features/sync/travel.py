@@ -58,6 +58,7 @@ class Travel:
         self._url = superuser_url
         self._sandbox = sandbox
         self._shift = timedelta(0)
+        self._connection: asyncpg.Connection | None = None
         resources.clock = self.now
 
     def now(self) -> datetime:
@@ -68,8 +69,11 @@ class Travel:
         """Lets time pass, in an instant; with nothing given only agrees with the sandbox's clock."""
         there = await self._sandbox.advance_clock(seconds)
         self._shift = timedelta(seconds=there - time.time())
-        connection = await asyncpg.connect(self._url)
-        try:
-            await connection.execute("update travel.shift set shift = $1", self._shift)
-        finally:
-            await connection.close()
+        if self._connection is None:
+            self._connection = await asyncpg.connect(self._url)
+        await self._connection.execute("update travel.shift set shift = $1", self._shift)
+
+    async def close(self) -> None:
+        """Lets go of the database."""
+        if self._connection is not None:
+            await self._connection.close()

@@ -10,15 +10,23 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from mcsync.core.auth import Actor
 from mcsync.core.resources import Resources
 from mcsync.features.audiences import repository as audiences
 from mcsync.features.audiences import service as audience_service
 from mcsync.features.connection import service as connection
+from mcsync.features.contacts import service as contacts
+from mcsync.features.contacts.schemas import ContactInput, UpsertResult
 from mcsync.features.preferences import service as preferences
+from mcsync.features.preferences.service import PreferencesConsentSink
 from mcsync.features.segments import service as segments
-from mcsync.features.segments.schemas import CreateSegmentInput
+from mcsync.features.segments.schemas import (
+    CreateSegmentInput,
+    DeleteSegmentInput,
+    UpdateSegmentInput,
+)
 from mcsync.features.sync import execute, service, withdrawals
 from mcsync.features.sync.schemas import ChangeView, RunView
 from mcsync.core.web.paging import PageParams
@@ -107,6 +115,20 @@ class World:
         """The contact is deleted: it left."""
         await self.change(entity_id, deleted_at=datetime.now(UTC))
 
+    async def upsert(self, entity_id: str, **fields: Any) -> UpsertResult:
+        """What the organisation's own system says of a contact, through ``contacts.upsert``."""
+        given = {"entityType": "employee", "entityId": entity_id} | fields
+        result = await contacts.upsert(
+            self.resources, self.actor, [ContactInput.model_validate(given)],
+            PreferencesConsentSink(self.resources, self.actor), confirm_withdrawals=True,
+        )  # fmt: skip
+        assert all(r.code == "opt_in_not_newer" for r in result.rejections), result
+        return result
+
+    async def delete(self, entity_id: str) -> None:
+        """The contact left, through ``contacts.delete``."""
+        await contacts.delete(self.resources, self.actor, "employee", entity_id)
+
     # segments and runs
 
     async def segment(self, name: str = "Sales", **given: Any) -> UUID:
@@ -119,6 +141,33 @@ class World:
             self.resources, self.actor, CreateSegmentInput.model_validate(body)
         )
         return view.id
+
+    async def update_segment(self, segment_id: UUID, **given: Any) -> None:
+        """Changes a segment."""
+        await segments.update(
+            self.resources, self.actor,
+            UpdateSegmentInput.model_validate({"id": segment_id} | given), self._leave_hook,
+        )  # fmt: skip
+
+    async def delete_segment(self, segment_id: UUID, *, leave: bool = False) -> RunView | None:
+        """Deletes a segment; with ``leave`` answers its last run as it ended."""
+        await segments.delete(
+            self.resources, self.actor,
+            DeleteSegmentInput.model_validate({"id": segment_id, "leave": leave}), self._leave_hook,
+        )  # fmt: skip
+        if not leave:
+            return None
+        found = await self.sql(
+            """select id from sync_runs where segment_id = :segment and leave
+               order by id desc limit 1""",
+            segment=segment_id,
+        )
+        return await self.work(found[0].id)
+
+    async def _leave_hook(
+        self, session: AsyncSession, segment_id: UUID, audience_id: UUID, actor: Actor
+    ) -> None:
+        await service.start_leave(self.resources, session, segment_id, audience_id, actor)
 
     async def sync(self, segment_id: UUID, *, dry_run: bool = False) -> RunView:
         """Syncs and answers the run as it ended."""
