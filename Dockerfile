@@ -8,6 +8,7 @@ RUN pip install --no-cache-dir --require-hashes -r constraints.txt \
  && /opt/mcsync/bin/pip install --no-cache-dir --require-hashes -r requirements.txt
 COPY pyproject.toml README.md alembic.ini ./
 COPY migrations migrations
+COPY examples/contacts.csv examples/contacts.csv
 COPY src src
 RUN pip wheel --no-deps --no-build-isolation --wheel-dir /dist . \
  && /opt/mcsync/bin/pip install --no-cache-dir --no-deps /dist/*.whl

@@ -1,0 +1,234 @@
+"""The operator's commands: what they print, what they change, how they end."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+from typer.testing import CliRunner
+
+from mcsync.cli.app import app
+from mcsync.core.settings import Settings
+
+Command = Callable[..., Any]
+
+_CSV = """entityType,entityId,email,firstName,department
+employee,E1,one@nordlicht-werke.example,One,Sales
+employee,E2,two@nordlicht-werke.example,Two,Sales
+employee,E3,broken,Three,Sales
+"""
+
+
+@pytest.fixture
+def configured(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """The environment of a configured service, with a wide terminal that is none."""
+    assert settings.database_url is not None
+    assert settings.redis_url is not None
+    keys = {kid: key.get_secret_value() for kid, key in settings.master_keys.items()}
+    monkeypatch.setenv("MCSYNC_DATABASE_URL", settings.database_url.get_secret_value())
+    monkeypatch.setenv("MCSYNC_REDIS_URL", settings.redis_url.get_secret_value())
+    monkeypatch.setenv("MCSYNC_MASTER_KEYS", json.dumps(keys))
+    monkeypatch.setenv("MCSYNC_MAILCHIMP_URL", settings.mailchimp_url)
+    return settings
+
+
+@pytest.fixture
+def mcsync(configured: Settings) -> Command:
+    """Runs a command as a script would: answers its JSON; ``code=`` is the exit code expected."""
+    runner = CliRunner()
+
+    def command(*arguments: str, code: int = 0) -> Any:
+        done = runner.invoke(app, list(arguments))
+        assert done.exit_code == code, (done.output, done.stderr, done.exception)
+        if code:
+            return json.loads(done.stderr) if done.stderr.startswith("{") else done.stderr
+        return json.loads(done.stdout)
+
+    return command
+
+
+class TestOrganisationsAndTokens:
+    def test_an_organisation_gets_a_token_that_ends_when_revoked(self, mcsync: Command) -> None:
+        made = mcsync("org", "create", "Nordlicht")
+        assert [row["name"] for row in mcsync("org", "list")] == ["Nordlicht"]
+        token = mcsync("token", "create", "HR system", "--role", "editor", "--days", "30")
+        assert token["token"].startswith("mcs_")
+        assert token["organisation"] == made["id"]
+        listed = mcsync("token", "list")
+        assert [(row["name"], row["role"], row["state"]) for row in listed] == [
+            ("HR system", "editor", "live")
+        ]
+        assert token["token"] not in json.dumps(listed)
+        mcsync("token", "revoke", token["id"], "--yes")
+        assert mcsync("token", "list")[0]["state"] == "revoked"
+
+    def test_each_act_is_in_the_audit(self, mcsync: Command, superuser_url: str) -> None:
+        mcsync("org", "create", "Nordlicht")
+        token = mcsync("token", "create", "one")
+        mcsync("token", "revoke", token["id"], "--yes")
+
+        async def actions() -> list[tuple[str, str]]:
+            connection = await asyncpg.connect(superuser_url)
+            rows = await connection.fetch(
+                "select actor_kind, action from audit_entries order by seq"
+            )
+            await connection.close()
+            return [(row[0], row[1]) for row in rows]
+
+        assert asyncio.run(actions()) == [
+            ("cli", "organisation.create"), ("cli", "token.create"), ("cli", "token.revoke"),
+        ]  # fmt: skip
+
+    def test_errors_have_a_code_and_an_exit_code(self, mcsync: Command) -> None:
+        assert mcsync("token", "list", code=4)["error"]["code"] == "organisation_needed"
+        mcsync("org", "create", "Nordlicht")
+        assert mcsync("org", "create", "NORDLICHT", code=4)["error"]["code"] == "name_taken"
+        mcsync("org", "create", "Second")
+        assert mcsync("token", "list", code=4)["error"]["code"] == "organisation_needed"
+        assert mcsync("token", "list", "--org", "second") == []
+        missing = mcsync("token", "list", "--org", "third", code=4)
+        assert missing["error"]["code"] == "organisation_not_found"
+
+    def test_what_cannot_be_undone_needs_yes(self, mcsync: Command) -> None:
+        mcsync("org", "create", "Nordlicht")
+        token = mcsync("token", "create", "one")
+        refused = mcsync("token", "revoke", token["id"], code=2)
+        assert refused["error"]["code"] == "confirmation_needed"
+        assert mcsync("token", "list")[0]["state"] == "live"
+
+
+class TestContacts:
+    def test_a_file_goes_in_and_its_bad_rows_are_reported(
+        self, mcsync: Command, tmp_path: Path
+    ) -> None:
+        mcsync("org", "create", "Nordlicht")
+        file = tmp_path / "people.csv"
+        file.write_text(_CSV)
+        done = CliRunner().invoke(app, ["contacts", "import", str(file)])
+        assert done.exit_code == 6
+        report = json.loads(done.stdout)
+        assert (report["received"], report["created"], report["rejected"]) == (3, 2, 1)
+        assert report["rejections"][0]["line"] == 4
+        assert "broken" not in done.output
+        assert [c["entityId"] for c in mcsync("contacts", "list", "--limit", "1")] == ["E1"]
+        assert len(mcsync("contacts", "list", "--department", "Sales")) == 2
+
+    def test_a_missing_file_is_wrong_usage(self, mcsync: Command) -> None:
+        assert mcsync("contacts", "import", "nowhere.csv", code=2)["error"]["code"] == "no_file"
+
+
+class TestKeys:
+    def test_a_generated_key_is_one_that_the_service_takes(self) -> None:
+        keys = json.loads(CliRunner().invoke(app, ["keys", "generate"]).stdout)
+        Settings.model_validate({"master_keys": keys}).decoded_master_keys()
+
+    def test_a_rotation_moves_every_secret_and_the_old_key_can_go(
+        self, mcsync: Command, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        mcsync("org", "create", "Nordlicht")
+        mcsync("org", "create", "Suedlicht")
+        old = json.loads(os.environ["MCSYNC_MASTER_KEYS"])
+        new = {"next": base64.b64encode(os.urandom(32)).decode()}
+        monkeypatch.setenv("MCSYNC_MASTER_KEYS", json.dumps(old | new))
+        monkeypatch.setenv("MCSYNC_MASTER_KEY_ACTIVE", "next")
+        states = {row["key"]: (row["secrets"], row["state"]) for row in mcsync("keys", "doctor")}
+        assert states == {"next": (0, "active"), "test": (2, "in use")}
+        assert mcsync("keys", "rotate")["renewed"] == 2
+        assert mcsync("keys", "rotate")["renewed"] == 0
+        states = {row["key"]: (row["secrets"], row["state"]) for row in mcsync("keys", "doctor")}
+        assert states == {"next": (2, "active"), "test": (0, "may be removed")}
+        monkeypatch.setenv("MCSYNC_MASTER_KEYS", json.dumps(new))
+        mcsync("token", "create", "still works", "--org", "Nordlicht")
+
+    def test_a_missing_key_is_found(self, mcsync: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+        mcsync("org", "create", "Nordlicht")
+        other = {"other": base64.b64encode(os.urandom(32)).decode()}
+        monkeypatch.setenv("MCSYNC_MASTER_KEYS", json.dumps(other))
+        done = CliRunner().invoke(app, ["keys", "doctor"])
+        assert done.exit_code == 6
+        rows = {row["key"]: row for row in json.loads(done.stdout)}
+        assert rows["test"]["state"] == "missing"
+        assert rows["test"]["unreadable"] == 1
+
+
+class TestDoctor:
+    def test_a_healthy_service(self, mcsync: Command) -> None:
+        report = mcsync("doctor")
+        assert report["healthy"] is True
+        states = {check["check"]: check["state"] for check in report["checks"]}
+        assert {
+            states[name] for name in ("settings", "database", "role", "migrations", "redis")
+        } == {"ok"}
+        assert states["workers"] == "warning"
+
+    def test_a_superuser_is_a_problem(
+        self, mcsync: Command, superuser_url: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("MCSYNC_DATABASE_URL", superuser_url)
+        done = CliRunner().invoke(app, ["doctor"])
+        assert done.exit_code == 6
+        checks = {check["check"]: check for check in json.loads(done.stdout)["checks"]}
+        assert checks["role"]["state"] == "problem"
+        assert "superuser" in checks["role"]["detail"]
+        assert checks["role"]["fix"]
+
+    def test_unreachable_servers_are_named_each_with_a_fix(
+        self, mcsync: Command, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("MCSYNC_DATABASE_URL", "postgresql://nobody:secret-word@127.0.0.1:9/x")
+        monkeypatch.setenv("MCSYNC_REDIS_URL", "redis://127.0.0.1:9/0")
+        done = CliRunner().invoke(app, ["doctor"])
+        assert done.exit_code == 6
+        problems = [c for c in json.loads(done.stdout)["checks"] if c["state"] == "problem"]
+        assert {problem["check"] for problem in problems} == {"database", "redis"}
+        assert all(problem["fix"] for problem in problems)
+        assert "secret-word" not in done.output
+
+
+class TestProcesses:
+    def test_migrating_twice_changes_nothing(
+        self, mcsync: Command, superuser_url: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("MCSYNC_MIGRATION_DATABASE_URL", superuser_url)
+        first = mcsync("migrate", "--service-role", "mcsync_service")
+        assert mcsync("migrate") == first
+
+    @pytest.mark.parametrize("command", ["api", "worker"])
+    def test_half_configured_processes_refuse_and_name_all_that_is_missing(
+        self, command: str, mcsync: Command, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for name in ("DATABASE_URL", "REDIS_URL", "MASTER_KEYS"):
+            monkeypatch.delenv(f"MCSYNC_{name}")
+        said = mcsync(command, code=3)
+        for name in ("DATABASE_URL", "REDIS_URL", "MASTER_KEYS"):
+            assert f"MCSYNC_{name}" in str(said)
+
+    def test_a_stale_openapi_document_is_found(self, tmp_path: Path) -> None:
+        file = tmp_path / "openapi.json"
+        runner = CliRunner()
+        document = runner.invoke(app, ["openapi"])
+        assert document.exit_code == 0
+        file.write_text(document.stdout)
+        assert runner.invoke(app, ["openapi", "--check", "--file", str(file)]).exit_code == 0
+        file.write_text(document.stdout.replace("segments", "sections"))
+        assert runner.invoke(app, ["openapi", "--check", "--file", str(file)]).exit_code == 6
+
+
+def test_every_command_explains_itself() -> None:
+    import typer.main
+
+    def walk(command: Any, path: list[str]) -> None:
+        done = CliRunner().invoke(app, [*path, "--help"])
+        assert done.exit_code == 0
+        assert command.help, path
+        for name, child in getattr(command, "commands", {}).items():
+            walk(child, [*path, name])
+
+    walk(typer.main.get_command(app), [])

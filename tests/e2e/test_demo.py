@@ -1,0 +1,27 @@
+"""``mcsync demo``: the acceptance of everything together, over HTTP."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+
+@pytest.mark.e2e
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_the_demo_comes_true() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "mcsync", "demo", "--json"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=230,
+    )
+    assert done.returncode == 0, done.stderr
+    story = json.loads(done.stdout)
+    assert len(story["runs"]) == 6
+    assert story["writtenAfterChanges"] == 6
+    assert {run["status"] for run in story["runs"]} <= {"succeeded", "succeeded_with_errors"}
