@@ -30,11 +30,9 @@ from mcsync.core.web.openapi import (
 from mcsync.features.audiences import router as audiences
 from mcsync.features.audit import router as audit
 from mcsync.features.connection import router as connection
-from mcsync.features.contacts import deps as contacts_deps
 from mcsync.features.contacts import router as contacts
 from mcsync.features.preferences import deps as preferences_deps
 from mcsync.features.preferences import router as preferences
-from mcsync.features.segments import deps as segments_deps
 from mcsync.features.segments import router as segments
 from mcsync.features.sync import deps as sync_deps
 from mcsync.features.sync import router as sync
@@ -92,10 +90,8 @@ def create_app(settings: Settings | None = None, resources: Resources | None = N
     install_error_handlers(app)
     for router in ROUTERS:
         app.include_router(router)
-    app.dependency_overrides |= {
-        contacts_deps.consent_sink: preferences_deps.consent_sink,
-        segments_deps.leave_hook: sync_deps.leave_hook,
-    }
+    app.state.consent_sink = preferences_deps.consent_sink
+    app.state.leave_hook = sync_deps.leave_hook
     install_docs(app)
     install_openapi(app)
     if resources is not None:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import Depends
+from fastapi import Depends, Request
 
+from mcsync.core.web.deps import ResourcesDep
 from mcsync.features.segments.service import LeaveHook
 
 
-def leave_hook() -> LeaveHook:
-    """The hook that starts a leaving run; the app puts sync's in place (``dependency_overrides``)."""
-    message = "the app must override segments.deps.leave_hook"
-    raise RuntimeError(message)
+async def leave_hook(request: Request, resources: ResourcesDep) -> LeaveHook:
+    """The hook that starts a leaving run; ``app.py`` puts sync's into ``app.state``."""
+    hook: LeaveHook = await request.app.state.leave_hook(resources)
+    return hook
 
 
 LeaveDep = Annotated[LeaveHook, Depends(leave_hook)]
