@@ -13,10 +13,16 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bind_contextvars, clear_contextvars
 
-from mcsync.core.web.errors import as_mcsync_error, problem_response
+from mcsync.core.errors import FieldProblem
+from mcsync.core.web.errors import InvalidRequestError, as_mcsync_error, problem_response
 
 _REQUEST_ID: Final = re.compile(rb"^[A-Za-z0-9._:-]{8,64}$")
 _QUIET: Final = ("/health/", "/docs", "/problems")
+
+_NUL: Final = InvalidRequestError(
+    "The query holds a NUL character (%00), which no value can keep.",
+    errors=[FieldProblem("?", "nul_character", "Text must not contain NUL characters")],
+)
 
 _log = structlog.get_logger("mcsync.access")
 
@@ -54,6 +60,9 @@ class RequestContextMiddleware:
             await send(message)
 
         try:
+            if b"%00" in scope["query_string"]:
+                await problem_response(_NUL, request_id=request_id)(scope, receive, send_marked)
+                return
             await self.app(scope, receive, send_marked)
         except Exception as error:
             _log.exception("request_crashed", route=_route(scope))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import Annotated, Any, Generic, Self, TypeVar
 
@@ -9,6 +10,7 @@ from pydantic import (
     AfterValidator,
     AwareDatetime,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     ModelWrapValidatorHandler,
@@ -21,11 +23,29 @@ from pydantic_core import PydanticCustomError, PydanticSerializationError, to_js
 _NUL = b"\\u0000"
 
 
+_MOMENT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ]")
+
+
+def _as_text(value: object) -> object:
+    # pydantic would also take "-1" for a Unix time
+    if isinstance(value, str) and _MOMENT.match(value) is None:
+        code, message = "invalid_datetime", "Send a date and time with an offset, as RFC 3339 says"
+        raise PydanticCustomError(code, message)
+    return value
+
+
 def _to_utc(value: datetime) -> datetime:
-    return value.astimezone(UTC)
+    try:
+        return value.astimezone(UTC)
+    except OverflowError as error:
+        code, message = (
+            "invalid_datetime",
+            "This time has no place between the years 1 and 9999 UTC",
+        )
+        raise PydanticCustomError(code, message) from error
 
 
-Timestamp = Annotated[AwareDatetime, AfterValidator(_to_utc)]
+Timestamp = Annotated[AwareDatetime, BeforeValidator(_as_text), AfterValidator(_to_utc)]
 """A moment: RFC 3339 with an offset on the way in, UTC (``Z``) on the way out."""
 
 Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"\S")]
