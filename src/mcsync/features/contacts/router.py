@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query, Request
 
 from mcsync.core.auth import Actor, Scope, requires
 from mcsync.core.web.deps import UNLIMITED_BODY, PageDep, ResourcesDep
+from mcsync.core.web.openapi import problems as documented
 from mcsync.features.contacts import (
     problems,  # noqa: F401 - registers its codes
     service,
@@ -70,6 +71,7 @@ async def upsert(
     name="import",
     summary="Import a file of any size",
     openapi_extra=_IMPORT_BODY,
+    responses=documented(415),
     max_body_size=UNLIMITED_BODY,
 )
 async def import_(

@@ -12,6 +12,7 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from mcsync.core.auth import Actor, Scope, requires
 from mcsync.core.web.deps import PageDep, ResourcesDep
+from mcsync.core.web.openapi import problems
 from mcsync.core.web.schemas import Page
 from mcsync.features.sync import service
 from mcsync.features.sync.schemas import (
@@ -49,7 +50,7 @@ async def sync(
     return run
 
 
-@router.post("/preview", summary="See what a sync would do")
+@router.post("/preview", summary="See what a sync would do", responses=problems(404, 409, 502, 504))
 async def preview(body: PreviewInput, resources: ResourcesDep, actor: Reader) -> PreviewView:
     """Counts by action and reason and a sample of rows, for a stored segment or an unsaved definition.
 
@@ -59,7 +60,7 @@ async def preview(body: PreviewInput, resources: ResourcesDep, actor: Reader) ->
     return await service.preview(resources, actor, body)
 
 
-@router.get("/listRuns", summary="Runs, newest first")
+@router.get("/listRuns", summary="Runs, newest first", responses=problems(404))
 async def list_runs(
     resources: ResourcesDep,
     actor: Reader,
