@@ -191,14 +191,14 @@ class TestShort:
         assert_wanted_state(story, "short", 3000)
 
     def test_sigterm_hands_over_without_costing_an_attempt(self, narrow: Stack) -> None:
-        story, _ = begin(narrow, "handed", 4500)
+        story, _ = begin(narrow, "handed", 9000)
         narrow.configure(faults={"rate": 0.0})
         story.watch(["SIGTERM", "SIGTERM"], seconds=200)
         tried, epoch = attempts(narrow, story.run_id)
         assert story.acts == ["SIGTERM", "SIGTERM"]
         assert tried == 0
         assert epoch >= 3
-        assert_wanted_state(story, "handed", 4500)
+        assert_wanted_state(story, "handed", 9000)
 
 
 @pytest.mark.chaos
