@@ -148,7 +148,7 @@ class Settings(BaseSettings):
 
     def _key_problems(self) -> list[str]:
         if not self.master_keys:
-            return ["MCSYNC_MASTER_KEYS is missing: make one with `mcsync keys new`."]
+            return ["MCSYNC_MASTER_KEYS is missing: make one with `mcsync keys generate`."]
         problems = [
             f"MCSYNC_MASTER_KEYS: key {number} ({kid if _is_key_id(kid) else 'odd id'}) {wrong}."
             for number, (kid, key) in enumerate(self.master_keys.items(), 1)
@@ -184,8 +184,10 @@ def _weakness(kid: str, key: SecretStr) -> str | None:
         return "is not the base64 of exactly 32 bytes"
     if len(set(raw)) < _FEW_DISTINCT or raw.isascii():
         # 32 random bytes are all below 128 once in 4 thousand million times; typed text always is.
-        return "looks like an example, not like 32 random bytes: make one with `mcsync keys new`"
+        return (
+            "looks like an example, not like 32 random bytes: make one with `mcsync keys generate`"
+        )
     steps = {(b - a) % 256 for a, b in pairwise(raw)}
     if len(steps) == 1:
-        return "is a counting pattern, not 32 random bytes: make one with `mcsync keys new`"
+        return "is a counting pattern, not 32 random bytes: make one with `mcsync keys generate`"
     return None
