@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bind_contextvars, clear_contextvars
 
-from mcsync.core.errors import FieldProblem
+from mcsync.core.errors import FieldProblem, McsyncError
 from mcsync.core.web.errors import InvalidRequestError, as_mcsync_error, problem_response
 
 _REQUEST_ID: Final = re.compile(rb"^[A-Za-z0-9._:-]{8,64}$")
@@ -60,8 +60,9 @@ class RequestContextMiddleware:
             await send(message)
 
         try:
-            if b"%00" in scope["query_string"]:
-                await problem_response(_NUL, request_id=request_id)(scope, receive, send_marked)
+            refusal = _refusal(scope)
+            if refusal is not None:
+                await problem_response(refusal, request_id=request_id)(scope, receive, send_marked)
                 return
             await self.app(scope, receive, send_marked)
         except Exception as error:
@@ -110,6 +111,13 @@ class BodyLimitMiddleware:
             return message
 
         await self.app(scope, receive_limited, send)
+
+
+def _refusal(scope: Scope) -> McsyncError | None:
+    if b"%00" in scope["query_string"]:
+        return _NUL
+    # Starlette's routes end in $, which would let a line feed pass that a proxy took for another path
+    return as_mcsync_error(HTTPException(404)) if scope["path"].endswith("\n") else None
 
 
 def _request_id(scope: Scope) -> str:

@@ -21,6 +21,7 @@ from mcsync.core.errors import BadRequestError
 DEFAULT_LIMIT: Final = 50
 MAX_LIMIT: Final = 200
 _CHECK_BYTES: Final = 6
+_BIGINT: Final = 2**63
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,13 @@ def _read(value: object, wanted: type) -> object:
         return datetime.fromisoformat(value)
     if wanted is UUID and isinstance(value, str):
         return UUID(value)
-    if type(value) is not wanted:
+    if type(value) is not wanted or _no_column_holds(value):
         raise TypeError
     return value
+
+
+def _no_column_holds(value: object) -> bool:
+    """A sort key of ours came from a row: no NUL character, nothing beyond a bigint."""
+    return (isinstance(value, str) and "\0" in value) or (
+        isinstance(value, int) and not -_BIGINT <= value < _BIGINT
+    )
