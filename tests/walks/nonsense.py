@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from tests.walks.description import JSON, Operation, resolved, wrong_with
 from tests.walks.stage import Call
@@ -93,17 +93,11 @@ def _fits_query(schema: Mapping[str, Any], raw: str) -> bool:
     if any(one.get("type") == "string" for one in [schema, *schema.get("anyOf", ())]):
         plain = [one for one in [schema, *schema.get("anyOf", ())] if one.get("type") == "string"]
         if all(set(one) & {"format", "enum", "pattern"} for one in plain):
-            return not wrong_with(schema, _unquoted(raw))
+            return not wrong_with(schema, unquote(raw))
         return True
     if "$ref" in str(schema):
         return False
     return raw in {"0", "1e3", "null"} if "boolean" in str(schema) else False
-
-
-def _unquoted(raw: str) -> str:
-    from urllib.parse import unquote
-
-    return unquote(raw)
 
 
 # --------------------------------------------------------------------------------- the body
@@ -144,7 +138,8 @@ def _broken(right: Any) -> Iterator[tuple[str, bytes]]:
     yield "cut off", text[:-1]
     yield "followed by more", text + b" {}"
     yield "a list around it", b"[" + text + b"]"
-    for value in (None, True, 1, CANARY, [], [[]]):
+    no_objects: tuple[Any, ...] = (None, True, 1, CANARY, [], [[]])
+    for value in no_objects:
         yield f"just {value!r}", _encoded(value)
     yield "invalid UTF-8", b'{"\xff\xfe": "' + CANARY.encode() + b'\xc3\x28"}'
     yield "invalid UTF-8 in a value", text[:-1] + b', "x": "\xed\xa0\x80"}'

@@ -18,7 +18,6 @@ from pydantic import SecretStr
 from redis import Redis
 from sqlalchemy import Table
 
-import mcsync.models
 from mcsync.app import create_app
 from mcsync.core.auth import Role
 from mcsync.core.db import Base
@@ -30,7 +29,6 @@ from tests.support.sandbox import SandboxControl, SandboxProcess
 from tests.support.servers import TEMPLATE, Addresses
 from tests.walks.description import Operation, operation
 
-assert mcsync.models
 LIVE = {"queued", "pulling", "planning", "pushing"}
 NOT_TENANTS = {"job_ticks", "worker_heartbeats"}
 TENANT_TABLES: dict[str, Table] = {
@@ -283,6 +281,7 @@ class Stage:
                 for name in names
             )
         )
+        assert row is not None
         return {name: tuple(value) for name, value in zip(names, row.values(), strict=True)}
 
 

@@ -156,6 +156,7 @@ async def test_the_service_is_nobody_special(stage: Stage, service: asyncpg.Conn
         "select rolname, rolsuper, rolbypassrls, rolcreaterole, rolcreatedb, rolreplication"
         " from pg_roles where rolname = current_user"
     )
+    assert role is not None
     assert not any(list(role.values())[1:]), dict(role)
     may_become = await service.fetch(
         "select rolname from pg_roles where pg_has_role(current_user, oid, 'member')"
@@ -200,6 +201,7 @@ async def test_look_ups_answer_ids_only(stage: Stage, service: asyncpg.Connectio
         assert words <= named | {"uuid", "integer"}, row["result"]
 
     token = await stage.onlooker.fetchrow("select id, org_id from service_tokens limit 1")
+    assert token is not None
     assert await service.fetchval("select mcsync_token_org($1)", token["id"]) == token["org_id"]
     assert await service.fetchval("select mcsync_token_org($1)", uuid4()) is None
     everybody = {stage.ours.org.id, stage.theirs.org.id}
