@@ -22,6 +22,8 @@ router = APIRouter(prefix="/health", tags=["health"])
 class Liveness(ResponseModel):
     """The process answers."""
 
+    model_config = ConfigDict(json_schema_extra={"example": {"status": "ok"}})
+
     status: Literal["ok"]
 
 

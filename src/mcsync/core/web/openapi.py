@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
 from mcsync.core.web.errors import PROBLEM_TYPE
+from mcsync.core.web.examples import complete_examples
 from mcsync.core.web.idempotency import HEADER, REPLAYED
 from mcsync.core.web.problems import problem_kind
 
@@ -215,6 +216,7 @@ def _completed(schema: dict[str, Any]) -> dict[str, Any]:
             used.update(operation.get("tags", ()))
             _complete_operation(operation, method, components)
     schema["tags"] = [tag for tag in TAGS if tag["name"] in used]
+    complete_examples(schema)
     return schema
 
 

@@ -45,7 +45,12 @@ _IMPORT_BODY = {
                 "example": "entityType,entityId,email,firstName,costCentre\n"
                 "employee,E-1042,zoe.lindqvist@nordlicht-werke.example,Zoë,4711\n",
             },
-            "application/x-ndjson": _FILE,
+            "application/x-ndjson": {
+                **_FILE,
+                "example": '{"entityType": "employee", "entityId": "E-1042", '
+                '"email": "zoe.lindqvist@nordlicht-werke.example", "firstName": "Zoë", '
+                '"attributes": {"costCentre": "4711"}}\n',
+            },
         },
     }
 }

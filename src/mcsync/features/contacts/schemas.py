@@ -30,6 +30,15 @@ _CONTACT: dict[str, JsonValue] = {
     "employmentStatus": "active",
     "attributes": {"costCentre": "4711", "birthday": "03/14"},
 }
+_IMPORT_ID = "019ab5a2-0d31-7c90-b1f4-5a6b7c8d9e0f"
+_COUNTS: dict[str, JsonValue] = {
+    "received": 1200, "created": 1150, "updated": 45, "unchanged": 4, "rejected": 1,
+}  # fmt: skip
+_REJECTED: dict[str, JsonValue] = {
+    "field": "email",
+    "code": "invalid_email",
+    "message": "This is not an e-mail address that can be delivered to; correct it.",
+}
 
 
 class ContactInput(RequestModel):
@@ -116,6 +125,17 @@ class UpsertResult(Counts):
 
     rejections: list[RejectedIndex]
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    **_COUNTS,
+                    "rejections": [{"index": 7, **_REJECTED}],
+                }
+            ]
+        }
+    )
+
 
 class ImportResult(Counts):
     """What became of a file. `opt_in_not_newer` is listed, but its row was taken."""
@@ -123,6 +143,19 @@ class ImportResult(Counts):
     id: UUID
     rejections: list[RejectedLine] = Field(description="The first 1,000.")
     report: str = Field(description="Path of contacts.getImport, which lists all of them.")
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "id": _IMPORT_ID,
+                    **_COUNTS,
+                    "rejections": [{"line": 9, **_REJECTED}],
+                    "report": f"/mailchimp/contacts/getImport?id={_IMPORT_ID}",
+                }
+            ]
+        }
+    )
 
 
 class ImportReportView(ResponseModel):
@@ -138,6 +171,21 @@ class ImportReportView(ResponseModel):
     rejected: int
     items: list[RejectedLine]
     next_cursor: str | None
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "id": _IMPORT_ID,
+                    "kind": "csv",
+                    "createdAt": "2026-11-23T09:12:44Z",
+                    **_COUNTS,
+                    "items": [{"line": 9, **_REJECTED}],
+                    "nextCursor": None,
+                }
+            ]
+        }
+    )
 
 
 class ContactView(ResponseModel):

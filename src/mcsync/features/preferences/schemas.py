@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
 from pydantic import BeforeValidator, ConfigDict, Field
+from pydantic.config import JsonDict
 
 from mcsync.core.web.schemas import Page, RequestModel, ResponseModel, Timestamp
 from mcsync.features.preferences.models import Preference, PreferenceEvent
@@ -28,7 +29,16 @@ def _text(value: object) -> object:
 Moment = Annotated[Timestamp, Field(strict=False), BeforeValidator(_text)]
 """A moment in a request: RFC 3339 with an offset."""
 
-_ENTITY = {"entityType": "employee", "entityId": "E-1042"}
+_ENTITY: JsonDict = {"entityType": "employee", "entityId": "E-1042"}
+_PREFERENCE: JsonDict = {
+    **_ENTITY,
+    "status": "opted_in",
+    "consentGivenAt": "2026-11-20T08:30:00Z",
+    "consentWithdrawnAt": None,
+    "source": "intranet form",
+    "proof": {"form": "/newsletter", "wordingVersion": "2026-03"},
+    "updatedAt": "2026-11-20T08:30:01Z",
+}
 
 
 class Proof(RequestModel):
@@ -90,6 +100,8 @@ class PreferenceView(ResponseModel):
     proof: dict[str, Any]
     updated_at: Timestamp | None
 
+    model_config = ConfigDict(json_schema_extra={"examples": [_PREFERENCE]})
+
     @classmethod
     def of(cls, row: Preference) -> Self:
         """The view of a stored preference."""
@@ -119,13 +131,7 @@ class EntityPreference(PreferenceView):
         json_schema_extra={
             "examples": [
                 {
-                    **_ENTITY,
-                    "status": "opted_in",
-                    "consentGivenAt": "2026-11-20T08:30:00Z",
-                    "consentWithdrawnAt": None,
-                    "source": "intranet form",
-                    "proof": {"form": "/newsletter", "wordingVersion": "2026-03"},
-                    "updatedAt": "2026-11-20T08:30:01Z",
+                    **_PREFERENCE,
                     "address": {
                         "status": "opted_in",
                         "withdrawn": False,
@@ -157,6 +163,25 @@ class EventView(ResponseModel):
     actor_kind: str
     actor_id: str | None
     recorded_at: Timestamp
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "id": "019ab5a1-7c44-7d1e-9a51-0d7f5d3c2b10",
+                    "status": "opted_in",
+                    "effectiveAt": "2026-11-20T08:30:00Z",
+                    "source": "intranet form",
+                    "proof": {"form": "/newsletter", "wordingVersion": "2026-03"},
+                    "applied": True,
+                    "reason": None,
+                    "actorKind": "token",
+                    "actorId": "0198c1d2-7a10-7c3e-9d52-3f1b8e0a4c11",
+                    "recordedAt": "2026-11-20T08:30:01Z",
+                }
+            ]
+        }
+    )
 
     @classmethod
     def of(cls, row: PreferenceEvent) -> Self:

@@ -16,6 +16,7 @@ from mcsync.core.web.openapi import problems
 from mcsync.core.web.schemas import Page
 from mcsync.features.sync import service
 from mcsync.features.sync.schemas import (
+    RUN_EVENT,
     Action,
     ChangeState,
     ChangeView,
@@ -133,7 +134,12 @@ async def _watched(
     return (await service.get(resources, actor, id)).id
 
 
-@router.get("/watchRun", summary="Watch a run live", response_class=EventSourceResponse)
+@router.get(
+    "/watchRun",
+    summary="Watch a run live",
+    response_class=EventSourceResponse,
+    responses={200: {"content": {"text/event-stream": {"example": RUN_EVENT}}}},
+)
 async def watch_run(
     resources: ResourcesDep,
     actor: Reader,

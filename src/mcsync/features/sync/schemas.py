@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
 from pydantic import ConfigDict, Field, JsonValue
+from pydantic.config import JsonDict
 
 from mcsync.core.web.schemas import RequestModel, ResponseModel, Timestamp
 from mcsync.features.segments.schemas import SegmentDefinition, SegmentId
@@ -111,34 +113,33 @@ class RunError(ResponseModel):
     message: str
 
 
+_RUN: JsonDict = {
+    "id": _RUN_ID,
+    "segmentId": "01932c5e-7f10-7a21-8b3c-4d5e6f708192",
+    "audienceId": "a1f0c3d2e4",
+    "trigger": "manual",
+    "status": "pushing",
+    "dryRun": False,
+    "counts": _COUNTS,
+    "skippedByReason": {"not_opted_in": 498, "shared_address": 19},
+    "held": 0,
+    "holds": [],
+    "calls": 2,
+    "createdAt": "2026-11-23T09:00:00Z",
+    "startedAt": "2026-11-23T09:00:00Z",
+    "finishedAt": None,
+    "ratePerSecond": 410.5,
+    "etaSeconds": 1.2,
+    "error": None,
+}
+RUN_EVENT = f"event: run\nid: 7\ndata: {json.dumps(_RUN)}\n\n"
+"""What `watchRun` sends, for the description."""
+
+
 class RunView(ResponseModel):
     """One run: pull, plan, push."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "id": _RUN_ID,
-                    "segmentId": "01932c5e-7f10-7a21-8b3c-4d5e6f708192",
-                    "audienceId": "a1f0c3d2e4",
-                    "trigger": "manual",
-                    "status": "pushing",
-                    "dryRun": False,
-                    "counts": _COUNTS,
-                    "skippedByReason": {"not_opted_in": 498, "shared_address": 19},
-                    "held": 0,
-                    "holds": [],
-                    "calls": 2,
-                    "createdAt": "2026-11-23T09:00:00Z",
-                    "startedAt": "2026-11-23T09:00:00Z",
-                    "finishedAt": None,
-                    "ratePerSecond": 410.5,
-                    "etaSeconds": 1.2,
-                    "error": None,
-                }
-            ]
-        }
-    )
+    model_config = ConfigDict(json_schema_extra={"examples": [_RUN]})
 
     id: UUID
     segment_id: UUID
