@@ -42,6 +42,7 @@ _log = structlog.get_logger(__name__)
 BULK = ("add", "update", "resubscribe")
 _SPARE_LANES = 3
 """Lanes beyond the slots: while some record an answer, the others keep every slot in use."""
+_WATCH_SECONDS = 0.2
 _GRACE_SECONDS = 1.0
 _GIVE_UP_AFTER = 25
 """So many calls in a row without one answer: the weather is too bad, the run is postponed."""
@@ -116,17 +117,30 @@ class Push:
             while await step():
                 await self._check()
 
-        tasks = [asyncio.create_task(lane()) for _ in range(self._lanes)]
+        async def watch() -> None:
+            while True:  # lanes that wait for a slot or an answer do not look themselves
+                await asyncio.sleep(_WATCH_SECONDS)
+                await self._check()
+
+        watching = asyncio.create_task(watch())
+        lanes = {asyncio.create_task(lane()) for _ in range(self._lanes)}
+        open_lanes = set(lanes)
         try:
-            await asyncio.gather(*tasks)
+            while open_lanes:
+                done, _ = await asyncio.wait(
+                    {*open_lanes, watching}, return_when=asyncio.FIRST_COMPLETED
+                )
+                for task in done:
+                    task.result()
+                open_lanes -= done
         except Exception:
             # calls under way may still be answered; what is cut off is decided and sent again
-            await asyncio.wait(tasks, timeout=_GRACE_SECONDS)
+            await asyncio.wait(lanes, timeout=_GRACE_SECONDS)
             raise
         finally:
-            for task in tasks:
+            for task in (watching, *lanes):
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.gather(watching, *lanes, return_exceptions=True)
 
     async def _take(self, actions: Sequence[str], most: int) -> calls.Taken | None:
         async with self._db.transaction(self._run.org_id) as session:
@@ -183,6 +197,7 @@ class Push:
         taken: calls.Taken | None = None
         try:
             async with self._client.slot(Lane.BULK):
+                await self._check()  # the wait for the slot may have been long
                 taken = await self._take(actions, BATCH_SIZE)
                 if taken is None:
                     return False
@@ -268,6 +283,7 @@ class Push:
         taken: calls.Taken | None = None
         try:
             async with self._client.slot(Lane.BULK):
+                await self._check()  # the wait for the slot may have been long
                 taken = await self._take((action,), 1)
                 if taken is None:
                     return False
@@ -349,7 +365,7 @@ class Push:
                     await mirror.mark_absent(session, self._target.id, [row.address_hash])
                 else:
                     await merge_and_record(session, self._actor, self._target.id, [member])
-            outcomes.append(accounting.settle(row, member, self._tag))
+            outcomes.append(accounting.settle(row, member, self._tag, self._resources.clock()))
         async with self._db.transaction(self._run.org_id) as session:
             await calls.record(
                 session, self._run, taken.id, self._segment_id, outcomes, calls=len(rows)
@@ -368,6 +384,8 @@ class Push:
             await self._client.change_tag_members(
                 self._target.list_id, self._tag_id, add=[r.email for r in rows], remove=[]
             )
+        except NotFoundError:
+            return  # somebody deleted the tag a moment ago: the next run makes it again
         except (TransientError, ThrottledError) as error:
             raise WeatherError from error
         async with self._db.transaction(self._run.org_id) as session:
