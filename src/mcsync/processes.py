@@ -48,6 +48,7 @@ class Guarded:
         stderr: int | IO[Any] | None = None,
         user: int | None = None,
         group: int | None = None,
+        pass_fds: Sequence[int] = (),
     ) -> None:
         self._stop_signal = stop_signal
         self._kill_signal = kill_signal
@@ -63,6 +64,7 @@ class Guarded:
             user=user,
             group=group,
             extra_groups=None if user is None else [],
+            pass_fds=pass_fds,
         )
         self._guard = self._watch()
 

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import fcntl
 import json
 import os
 import selectors
+import socket
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,10 +30,11 @@ from mcsync.core.auth import Role
 from mcsync.core.db import migrations
 from mcsync.core.resources import Resources
 from mcsync.core.settings import Settings
-from mcsync.embedded import EmbeddedPostgres, EmbeddedValkey, free_port, write_private
+from mcsync.embedded import LOOPBACK, EmbeddedPostgres, EmbeddedValkey, write_private
 from mcsync.processes import Guarded
 
 DATABASE = "mcsync"
+BACKLOG = 512
 START_SECONDS = 60.0
 BACK_OFF = (0.2, 0.5, 1.0, 2.0, 5.0)
 """Seconds before a process that keeps dying is started again."""
@@ -49,10 +52,14 @@ class StopRequested(Exception):
 
 @dataclass(frozen=True)
 class Options:
-    """How a stack is wanted. ``port=None`` takes a free one; ``quiet`` logs to files in ``logs/``."""
+    """How a stack is wanted. ``port=None`` takes a free one; ``quiet`` logs to files in ``logs/``.
+
+    A ``preferred_port`` is taken if it is free.
+    """
 
     data_dir: Path
     port: int | None = None
+    preferred_port: int | None = None
     workers: int = 1
     sandbox: bool = True
     quiet: bool = False
@@ -92,12 +99,19 @@ class _Service:
     """A process of ours that is started again when it dies."""
 
     def __init__(
-        self, name: str, command: list[str], env: Mapping[str, str], log: IO[bytes] | None
+        self,
+        name: str,
+        command: list[str],
+        env: Mapping[str, str],
+        log: IO[bytes] | None,
+        *,
+        pass_fds: Sequence[int] = (),
     ) -> None:
         self.name = name
         self._command = command
         self._env = env
         self._log = log
+        self._pass_fds = pass_fds
         self._deaths = 0
         self._again_at: float | None = None
         self.process = self._start()
@@ -109,6 +123,7 @@ class _Service:
             env=self._env,
             stdout=self._log if self._log is not None else sys.stderr,
             stderr=self._log if self._log is not None else sys.stderr,
+            pass_fds=self._pass_fds,
         )
 
     def look_after(self, tell: Callable[[str], None]) -> None:
@@ -149,6 +164,7 @@ class Stack:
         self._postgres: EmbeddedPostgres | None = None
         self._valkey: EmbeddedValkey | None = None
         self._sandbox: Guarded | None = None
+        self._socket: socket.socket | None = None
         self._services: list[_Service] = []
 
     # ------------------------------------------------------------------------------ start
@@ -184,10 +200,10 @@ class Stack:
         environment = self._environment(mailchimp["url"])
         organisation, token = self._first_token(environment)
         self._checkpoint()
-        port = self._port()
         self._tell("Starting the API and the worker")
-        self._start_services(environment, port)
-        url = f"http://127.0.0.1:{port}"
+        self._socket = self._listen()
+        self._start_services(environment, self._socket)
+        url = f"http://{LOOPBACK}:{self._socket.getsockname()[1]}"
         self._wait_for_api(url)
         if self._sandbox is not None:
             self._connect(url, token, mailchimp["apiKey"])
@@ -290,8 +306,20 @@ class Stack:
             kept = json.loads(apart.submit(self._kept, "token.json", make).result())
         return kept["organisation"], kept["token"]
 
-    def _port(self) -> int:
-        return self._options.port or free_port()
+    def _listen(self) -> socket.socket:
+        """The API's socket. It is ours, so that the port stays ours while the API starts again."""
+        if self._options.port is not None:
+            try:
+                return socket.create_server((LOOPBACK, self._options.port), backlog=BACKLOG)
+            except OSError as taken:
+                message = f"Port {self._options.port} is taken: choose another with --port."
+                raise StackError(message) from taken
+        if self._options.preferred_port is not None:
+            with contextlib.suppress(OSError):
+                return socket.create_server(
+                    (LOOPBACK, self._options.preferred_port), backlog=BACKLOG
+                )
+        return socket.create_server((LOOPBACK, 0), backlog=BACKLOG)
 
     def _log(self, name: str) -> IO[bytes] | None:
         if not self._options.quiet:
@@ -302,9 +330,13 @@ class Stack:
         self._logs.append(log)
         return log
 
-    def _start_services(self, environment: Mapping[str, str], port: int) -> None:
-        api = ["api", "--host", "127.0.0.1", "--port", str(port)]
-        self._services.append(_Service("The API", api, environment, self._log("api")))
+    def _start_services(self, environment: Mapping[str, str], listener: socket.socket) -> None:
+        fd = listener.fileno()
+        self._services.append(
+            _Service(
+                "The API", ["api", "--fd", str(fd)], environment, self._log("api"), pass_fds=[fd]
+            )
+        )
         for number in range(1, self._options.workers + 1):
             log = self._log(f"worker-{number}")
             self._services.append(_Service(f"Worker {number}", ["worker"], environment, log))
@@ -373,6 +405,9 @@ class Stack:
         for server in (self._valkey, self._postgres):
             if server is not None:
                 server.stop()
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
         for log in self._logs:
             log.close()
         self._logs.clear()

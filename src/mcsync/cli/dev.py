@@ -15,7 +15,6 @@ from typing import Annotated
 import typer
 
 from mcsync.cli.console import Exit, Output, explained
-from mcsync.embedded import port_taken
 
 DEFAULT_PORT = 8000
 
@@ -59,10 +58,10 @@ def dev(
 
     out = Output(as_json)
     out.json = as_json  # a pipe is no reason to hide the logs
-    if port is None and not port_taken(DEFAULT_PORT):
-        port = DEFAULT_PORT
     options = Options(
-        data_dir=data_dir.resolve(), port=port, workers=workers, sandbox=not no_sandbox, quiet=as_json
+        data_dir=data_dir.resolve(),
+        port=port,
+        preferred_port=DEFAULT_PORT, workers=workers, sandbox=not no_sandbox, quiet=as_json
     )  # fmt: skip
     with stop_signals() as stop_wanted:
         stack = Stack(options, tell=out.note, stop_wanted=stop_wanted)

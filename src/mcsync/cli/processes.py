@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import socket
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -19,13 +21,16 @@ def api(
     trusted_proxies: Annotated[
         str, typer.Option(help="Addresses whose X-Forwarded-* headers are believed.")
     ] = "127.0.0.1",
+    fd: Annotated[
+        int | None, typer.Option(hidden=True, help="An inherited socket that listens already.")
+    ] = None,
 ) -> None:
     """Run the API. More load: more of these processes behind a proxy."""
     import uvicorn
 
     out = Output(as_json=False)
     explained(out, lambda: _ready().require_service())
-    uvicorn.run(
+    config = uvicorn.Config(
         "mcsync.app:create_app",
         factory=True,
         host=host,
@@ -37,6 +42,11 @@ def api(
         server_header=False,
         timeout_graceful_shutdown=10,
     )
+    server = uvicorn.Server(config)
+    with contextlib.suppress(KeyboardInterrupt):  # how uvicorn passes SIGINT on when it is done
+        server.run(sockets=None if fd is None else [socket.socket(fileno=fd)])
+    if not server.started:
+        raise typer.Exit(Exit.FAILED)
 
 
 def worker() -> None:
