@@ -79,12 +79,14 @@ class Answer:
     untagged: list[Row] = field(default_factory=list)
 
 
+# Materialised: as a plain sub-select it may be run again and again, each time for other rows.
 _PICK = """
+with n as materialized (
+    select seq from sync_changes
+    where run_id = :run and state = 'planned' and action = any(cast(:actions as text[]))
+    order by seq limit :most for update skip locked)
 update sync_changes h set state = 'taken', call_id = :call, tries = tries + 1
-from (select seq from sync_changes
-      where run_id = :run and state = 'planned' and action = any(cast(:actions as text[]))
-      order by seq limit :most for update skip locked) n
-where h.run_id = :run and h.seq = n.seq
+from n where h.run_id = :run and h.seq = n.seq
 returning h.seq, h.address_hash, h.action
 """
 
@@ -132,6 +134,9 @@ _INTENTS = {
         from unnest(cast(:hashes as uuid[]), cast(:emails as text[])) as t(h, e)
         on conflict (audience_id, address_hash)
         do update set intent_at = coalesce(m.intent_at, now()), email = excluded.email""",
+    "resubscribe": """
+        update audience_members m set intent_at = coalesce(m.intent_at, now())
+        where m.audience_id = :audience and m.address_hash = any(cast(:hashes as uuid[]))""",
     "unsubscribe": """
         update audience_members m set unsubscribe_intent = t.cause, unsubscribe_intent_at = now()
         from unnest(cast(:hashes as uuid[]), cast(:causes as text[])) as t(h, cause)
@@ -272,9 +277,12 @@ update audience_members m set
     owned = m.owned or (o.action = 'add' and o.reason = 'new' and (
         o.created or coalesce(greatest(o.opt, o.signup) >= date_trunc('second', m.intent_at), false))),
     intent_at = null,
-    unsubscribed_by = case when not o.newer then m.unsubscribed_by
+    -- by us only if it was our call that changed it (sync.md 1)
+    unsubscribed_by = case when not o.newer or (o.status = 'unsubscribed' and m.status = o.status)
+                           then m.unsubscribed_by
                            when o.status = 'unsubscribed' then 'us' end,
-    unsubscribe_cause = case when not o.newer then m.unsubscribe_cause
+    unsubscribe_cause = case when not o.newer or (o.status = 'unsubscribed' and m.status = o.status)
+                             then m.unsubscribe_cause
                              when o.status = 'unsubscribed' then o.cause end,
     unsubscribe_intent = null, unsubscribe_intent_at = null,
     archived_by_us = case when not o.newer then m.archived_by_us
@@ -283,7 +291,7 @@ update audience_members m set
     resubscribed_at = case when o.newer then null else m.resubscribed_at end,
     pending_added_at = case
         when o.newer and o.status = 'subscribed' then null
-        when o.action = 'add' and o.status = 'pending' then now()
+        when o.action in ('add', 'resubscribe') and o.status = 'pending' then now()
         else m.pending_added_at end,
     asked_again_at = case when o.reason = 'ask_again' then o.given_at else m.asked_again_at end,
     payload_hash = coalesce(o.payload_hash, m.payload_hash),

@@ -40,14 +40,15 @@ _LEASE_SECONDS = 180
 _REDUCED = ("unsubscribed", "cleaned", "archived", "transactional", "absent")
 
 _CLAIM = """
+with n as materialized (
+    select id from audience_orders
+    where audience_id = :audience and status = 'open' and kind = 'withdrawal'
+      and next_attempt_at <= clock_timestamp()
+      and (lease_until is null or lease_until < clock_timestamp())
+    order by created_at limit :most for update skip locked)
 update audience_orders o set lease_until = clock_timestamp() + make_interval(secs => :lease),
        attempts = attempts + 1
-from (select id from audience_orders
-      where audience_id = :audience and status = 'open' and kind = 'withdrawal'
-        and next_attempt_at <= clock_timestamp()
-        and (lease_until is null or lease_until < clock_timestamp())
-      order by created_at limit :most for update skip locked) n
-where o.id = n.id
+from n where o.id = n.id
 returning o.id, o.address_hash, o.email, o.attempts
 """
 
@@ -81,8 +82,11 @@ where audience_id = :audience and address_hash = any(cast(:hashes as uuid[]))
 _RECORD = """
 update audience_members m set status = t.status,
     last_changed = coalesce(t.changed, m.last_changed),
-    unsubscribed_by = 'us', unsubscribe_cause = 'withdrawal', unsubscribe_intent = null,
-    unsubscribe_intent_at = null, resubscribed_at = null, pushed_at = clock_timestamp()
+    -- by us only if it was our call that changed it (sync.md 1)
+    unsubscribed_by = case when m.status = 'unsubscribed' then m.unsubscribed_by else 'us' end,
+    unsubscribe_cause = case when m.status = 'unsubscribed' then m.unsubscribe_cause
+                             else 'withdrawal' end,
+    unsubscribe_intent = null, unsubscribe_intent_at = null, resubscribed_at = null, pushed_at = clock_timestamp()
 from unnest(cast(:hashes as uuid[]), cast(:statuses as text[]), cast(:changed as timestamptz[]))
      as t(h, status, changed)
 where m.audience_id = :audience and m.address_hash = t.h
