@@ -52,7 +52,7 @@ _MOVED = """
 create temp table moved on commit drop as
 select a.h as new_hash, a.email, m.address_hash as old_hash from arrived a
 join audience_members m on m.audience_id = '{audience}' and m.contact_id = a.contact_id
-     and m.address_hash <> a.h and m.status <> 'absent'
+     and a.contact_id <> '' and m.address_hash <> a.h and m.status <> 'absent'
      and (m.last_changed is null or a.last_changed is null or a.last_changed >= m.last_changed)
 """
 
@@ -82,12 +82,16 @@ _MOVE = (
 
 _ADMIN = "coalesce({0}.reason, '') = '' or {0}.reason ilike '%by admin%'"
 
+_FORM = "({0}.source ilike '%form%' or {0}.source ilike '%page%')"
+
 _UPSERT = f"""
 insert into audience_members as m (
     org_id, audience_id, address_hash, email, contact_id, status, last_changed, timestamp_opt,
     timestamp_signup, unsubscribe_reason, source, unsubscribed_by)
 select :org, :audience, a.h,
        case when exists (select from contacts c where c.org_id = :org and c.address_hash = a.h)
+              or exists (select from address_consents k
+                         where k.org_id = :org and k.address_hash = a.h)
               or exists (select from audience_aliases x
                          where x.audience_id = :audience and x.member_hash = a.h)
               or exists (select from segment_members t
@@ -130,14 +134,14 @@ on conflict (audience_id, address_hash) do update set
     pending_added_at = case when excluded.status = 'subscribed' then null
                             else m.pending_added_at end,
     owned = case
-        -- who came back by themselves is no longer ours to remove
-        when m.status = 'unsubscribed' and excluded.status in ('subscribed', 'pending') then false
-        when m.owned then true
-        -- the answer to our own add was lost, and this is what it did
-        else m.status = 'absent' and m.intent_at is not null
-             and coalesce(excluded.source, '') ilike 'api%'
+        -- who signed up by themselves, or was put there by staff, is no longer ours to remove
+        when {_FORM.format("excluded")} or excluded.source ilike 'admin%' then false
+        -- the answer to our own call was lost, and this is what it did
+        when m.intent_at is not null and coalesce(excluded.source, '') ilike 'api%'
              and greatest(excluded.timestamp_opt, excluded.timestamp_signup)
-                 >= date_trunc('second', m.intent_at) end
+                 >= date_trunc('second', m.intent_at) then m.owned or m.status = 'absent'
+        else m.owned and (m.status in ('subscribed', 'pending')
+                          or excluded.status not in ('subscribed', 'pending')) end
 where m.status = 'absent' or m.last_changed is null or excluded.last_changed is null
    or excluded.last_changed > m.last_changed
    or (excluded.last_changed = m.last_changed
@@ -148,31 +152,51 @@ where m.status = 'absent' or m.last_changed is null or excluded.last_changed is 
 returning address_hash, status, unsubscribed_by, last_changed, (xmax = 0) as is_new
 """
 
-# Of what just arrived: unsubscribed by the person. Under our own hashes, contacts only. Mailchimp tells
-# whole seconds: of an opt-in and a withdrawal in the same second, the withdrawal is the later one.
-_PULLED_WITHDRAWALS = """
-insert into pulled_withdrawals
-select distinct on (c.address_hash) c.address_hash, m.last_changed + interval '0.999999 seconds'
-from arrived a
-join audience_members m on m.audience_id = :audience and m.address_hash = a.h
-     and m.status = 'unsubscribed' and m.unsubscribed_by = 'person'
-left join audience_aliases x on x.audience_id = :audience and x.member_hash = a.h
-join contacts c on c.org_id = :org and c.address_hash in (a.h, x.source_hash)
+_OWN = """
+with own as (  -- our own hashes behind each member that arrived
+    select a.h as mh, a.h from arrived a
+    union all
+    select a.h, x.source_hash from arrived a
+    join audience_aliases x on x.audience_id = :audience and x.member_hash = a.h
+)
 """
 
-# Subscribed again after a withdrawal, not by us: an opt-in, where the person did it (sync.md 2).
-_PULLED_OPT_INS = """
+# Of what just arrived: unsubscribed by the person. Under our own hashes, where a contact has or had the
+# address. Mailchimp tells whole seconds: of an opt-in and a withdrawal in the same second, the withdrawal
+# is the later one.
+_PULLED_WITHDRAWALS = f"""
+insert into pulled_withdrawals
+{_OWN}
+select o.h, max(m.last_changed) + interval '0.999999 seconds'
+from own o
+join audience_members m on m.audience_id = :audience and m.address_hash = o.mh
+     and m.status = 'unsubscribed' and m.unsubscribed_by = 'person'
+where exists (select from contacts c where c.org_id = :org and c.address_hash = o.h)
+   or exists (select from address_consents k where k.org_id = :org and k.address_hash = o.h)
+group by o.h
+"""
+
+# Subscribed again after a withdrawal, not by us: an opt-in, where the person did it (sync.md 2). The
+# withdrawal may be the address's own, or that of a contact who moved to it since.
+_PULLED_OPT_INS = f"""
 insert into pulled_opt_ins
-select distinct on (c.address_hash) c.address_hash, m.timestamp_opt
-from arrived a
-join audience_members m on m.audience_id = :audience and m.address_hash = a.h
+{_OWN}, standing as (
+    select o.mh, o.h, k.withdrawn_at as at, k.withdrawn_source as source
+    from own o join address_consents k on k.org_id = :org and k.address_hash = o.h
+    where k.withdrawn_at is not null and (k.given_at is null or k.given_at <= k.withdrawn_at)
+    union all
+    select o.mh, o.h, p.consent_withdrawn_at, p.source
+    from own o join contacts c on c.org_id = :org and c.address_hash = o.h
+    join email_preferences p on p.org_id = :org and p.entity_type = c.entity_type
+         and p.entity_id = c.entity_id and p.status = 'opted_out'
+)
+select s.h, m.timestamp_opt
+from standing s
+join audience_members m on m.audience_id = :audience and m.address_hash = s.mh
      and m.status = 'subscribed' and m.timestamp_opt is not null
-left join audience_aliases x on x.audience_id = :audience and x.member_hash = a.h
-join contacts c on c.org_id = :org and c.address_hash in (a.h, x.source_hash)
-join address_consents k on k.org_id = :org and k.address_hash = c.address_hash
-where k.withdrawn_at is not null and (k.given_at is null or k.given_at <= k.withdrawn_at)
-  and m.timestamp_opt > k.withdrawn_at
-  and (k.withdrawn_source = 'mailchimp' or m.source ilike '%form%' or m.source ilike '%page%')
+group by s.h, m.timestamp_opt, m.source
+having m.timestamp_opt > max(s.at)
+   and ((array_agg(s.source order by s.at desc))[1] = 'mailchimp' or {_FORM.format("m")})
 """
 
 
@@ -190,8 +214,9 @@ async def merge(
 ) -> Arrivals:
     """Brings a page of members into the mirror.
 
-    Leaves two temporary tables (``address_hash``, ``effective_at``; our own hashes, contacts only) for
-    the consent records: ``pulled_withdrawals`` and ``pulled_opt_ins``.
+    Leaves two temporary tables (``address_hash``, ``effective_at``; our own hashes) for
+    the consent records: ``pulled_withdrawals`` and ``pulled_opt_ins``. Addresses are ours: those that a
+    contact has, or whose consent is on record.
     """
     base = {"org": org_id, "audience": audience_id}
     await session.execute(text("drop table if exists arrived, moved"))
@@ -259,7 +284,8 @@ async def mark_absent(session: AsyncSession, audience_id: UUID, hashes: Sequence
     """These addresses are not on the list: Mailchimp answered 404 for each."""
     await session.execute(
         text(
-            """update audience_members set status = 'absent', contact_id = null, last_changed = null
+            """update audience_members set status = 'absent', contact_id = null, last_changed = null,
+                   owned = false
                where audience_id = :audience and address_hash = any(cast(:hashes as uuid[]))"""
         ),
         {"audience": audience_id, "hashes": list(hashes)},
@@ -285,7 +311,8 @@ async def drop_unseen(
     """After a complete full pull: members it did not show are gone. Answers how many."""
     gone = await session.execute(
         text(
-            """update audience_members set status = 'absent', contact_id = null, last_changed = null
+            """update audience_members set status = 'absent', contact_id = null, last_changed = null,
+                   owned = false
                where audience_id = :audience and status <> 'absent'
                  and pulled_in is distinct from :generation
                  and (pushed_at is null or pushed_at < :started)"""

@@ -106,12 +106,15 @@ def from_member(row: Row, member: Member, *, tag: str = "") -> Outcome:
     )
 
 
-def settle(row: Row, member: Member | None, tag: str) -> Outcome:
-    """Settles a row by what its member turned out to be."""
+def settle(row: Row, member: Member | None, tag: str, now: datetime) -> Outcome:
+    """Settles a row by what its member turned out to be; one without a trace is tried in the next run."""
     if member is None:
         if row.action in ("archive", "unsubscribe"):
             return Outcome(row, status="absent")
-        return Outcome(row, code="not_accounted", message="Mailchimp's answer did not mention it.")
+        return Outcome(
+            row, code="not_accounted", message="Mailchimp's answer did not mention it.",
+            next_try_at=now,
+        )  # fmt: skip
     if row.action == "archive":
         done = member.status != "subscribed"
     elif row.action == "unsubscribe":
@@ -169,14 +172,20 @@ async def move_member(session: AsyncSession, audience_id: UUID, old: UUID, new: 
 
 
 async def add_instead(session: AsyncSession, run_id: UUID, row: Row) -> None:
-    """Plans the address of a refused rename as an add, at the end of the run."""
+    """Plans the address of a refused rename as an add, at the end of the run, once."""
+    # several lanes rename at the same time: one after the other finds the end
+    await session.execute(
+        text("select 1 from sync_runs where id = :run for update"), {"run": run_id}
+    )
     await session.execute(
         text(
             """insert into sync_changes (org_id, run_id, seq, address_hash, contact_id, email, action,
                                          reason, state)
                select org_id, run_id, (select max(seq) + 1 from sync_changes where run_id = :run),
                       address_hash, contact_id, email, 'add', 'new', 'planned'
-               from sync_changes where run_id = :run and seq = :seq"""
+               from sync_changes h where run_id = :run and seq = :seq and not exists (
+                   select from sync_changes a where a.run_id = :run and a.action = 'add'
+                     and a.address_hash = h.address_hash)"""
         ),
         {"run": run_id, "seq": row.seq},
     )
@@ -185,14 +194,16 @@ async def add_instead(session: AsyncSession, run_id: UUID, row: Row) -> None:
 async def to_untag(session: AsyncSession, run_id: UUID, most: int) -> list[Any]:
     """Changes whose tag is still to be taken off: those that only do that, and those already done.
 
-    An archive's tag goes first, since an archived member would keep it.
+    An archive's tag goes first, since an archived member would keep it. Who left and could not be
+    unsubscribed keeps it, so that the next run finds them.
     """
     rows = await session.execute(
         text(
             """select seq, address_hash, email, action from sync_changes
                where run_id = :run and untag and not untagged and (
                    (action in ('untag', 'archive') and state = 'planned')
-                   or (action = 'unsubscribe' and state in ('done', 'failed')))
+                   or (action = 'unsubscribe' and (
+                       state = 'done' or (state = 'failed' and reason <> 'left'))))
                order by seq limit :most"""
         ),
         {"run": run_id, "most": most},

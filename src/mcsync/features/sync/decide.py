@@ -20,6 +20,16 @@ from uuid import UUID
 from mcsync.features.segments.filters import compile_filters
 from mcsync.features.sync.payload import payload_sql
 
+# An opt-in that an import only assumed (no `consentGivenAt`, so its time is the import's own) does not
+# speak for somebody who unsubscribed in person.
+_EXPLICIT = """exists (
+                 select from people o join contacts c on c.id = o.id
+                 join preference_events v on v.org_id = :org and v.entity_type = c.entity_type
+                      and v.entity_id = c.entity_id
+                 where o.mh = b.mh and v.status = 'opted_in' and v.applied
+                   and v.effective_at = b.given_at
+                   and not (jsonb_exists(v.proof, 'line') and v.effective_at >= v.recorded_at))"""
+
 WANTED_ACTIONS = ("add", "update", "resubscribe", "rename")
 """Actions for addresses that a segment wants; the others reduce."""
 
@@ -145,6 +155,7 @@ summed as (
            bool_or(dc) as dc, bool_or(dl) as dl,
            (array_agg(id order by updated_at desc, id) filter (where ac or al))[1] as feeds_in,
            (array_agg(id order by updated_at desc, id) filter (where al))[1] as feeds_unset,
+           min(email) as any_email,
            bool_or(exists (select from suppressions u where u.org_id = :org and u.kind = 'address'
                            and u.key = people.address_key and u.lifted_at is null)) as suppressed
     from people group by mh
@@ -155,7 +166,7 @@ facts as (
                 when coalesce(s.all_in, false) then 'in' else 'unset' end as e,
            coalesce(s.suppressed, false) as suppressed,
            coalesce(s.m0, false) as m0,
-           s.oc, s.ol, s.dc, s.dl, s.feeds_in, s.feeds_unset,
+           s.oc, s.ol, s.dc, s.dl, s.feeds_in, s.feeds_unset, s.any_email, a.withdrawn_source,
            greatest(s.given_at, a.given_at) as given_at,
            greatest(s.withdrawn_at, a.withdrawn_at) as withdrawn_at
     from cand k left join summed s using (mh) left join address_state a using (mh)
@@ -167,6 +178,15 @@ claims as materialized (
            coalesce((dc and e = 'in') or (dl and e <> 'out'), false) as double_opt_in,
            case e when 'in' then feeds_in when 'unset' then feeds_unset end as feeder
     from facts f
+),
+kept as materialized (  -- left another segment that keeps its members, since we last looked
+    select distinct h.address_hash as mh
+    from sync_runs r
+    join contact_segments g on g.id = r.segment_id and g.on_leave = 'keep'
+         and g.soft_deleted_at is null
+    join sync_changes h on h.run_id = r.id and h.action = 'untag' and h.reason = 'left' and h.untagged
+    where r.audience_id = :audience and r.segment_id <> :segment
+      and r.started_at > (select last_synced_at from contact_segments where id = :segment)
 ),
 joined as (
     select c.*,
@@ -192,7 +212,7 @@ joined as (
 weighed as (
     select j.*, case when claimed then md5(payload::text)::uuid end as payload_hash,
            tagged and not claimed and e <> 'out' as has_left,
-           -- the mildest rule among the live segments whose tag it carries
+           -- the mildest rule among the live segments whose tag it carried, whichever ran first
            case when tagged and not claimed and not other then (
                select (array['keep', 'archive', 'unsubscribe'])[1 + min(
                    case l.on_leave when 'keep' then 0 when 'archive' then 1 else 2 end)]
@@ -201,7 +221,9 @@ weighed as (
                      select g.on_leave from segment_members o
                      join contact_segments g on g.id = o.segment_id and g.soft_deleted_at is null
                      where o.audience_id = :audience and o.address_hash = j.mh
-                       and o.segment_id <> :segment) l) end as leaving
+                       and o.segment_id <> :segment
+                     union all
+                     select 'keep' from kept where kept.mh = j.mh) l) end as leaving
     from joined j
 ),
 blocked as materialized (
@@ -245,7 +267,10 @@ ruled as materialized (
         when status = 'unsubscribed' and unsubscribed_by = 'us' then 'resubscribe'      -- row 14
         when status = 'unsubscribed' and unsubscribed_by = 'person'
              and given_at > coalesce(withdrawn_at, last_changed)
+             -- a withdrawal that did not come from there says nothing of when they left there
+             and (withdrawn_source = 'mailchimp' or given_at > last_changed)
              and (asked_again_at is null or asked_again_at < given_at)
+             and {explicit}
              then 'resubscribe'                                                         -- row 15
         when status in ('unsubscribed', 'cleaned') then 'skip'                          -- row 16
         when status = 'archived' and archived_by_us
@@ -266,11 +291,16 @@ renamed as materialized (  -- row 4: the feeder's last address here is free, and
         where r.ruling = 'add' and r.status = 'absent' and not r.double_opt_in
           and m.audience_id = :audience and m.fed_by = r.feeder and m.address_hash <> r.mh
           and m.status = 'subscribed' and m.owned
-          and not exists (select from contacts n where n.org_id = :org and n.deleted_at is null
-                          and n.address_hash = m.address_hash)
-          and not exists (select from address_consents g where g.org_id = :org
-                          and g.address_hash = m.address_hash and g.withdrawn_at is not null
-                          and (g.given_at is null or g.given_at <= g.withdrawn_at))
+          -- nobody else's: neither under this address nor under one that stands for it here
+          and not exists (
+              select from (select m.address_hash as h union all
+                           select x.source_hash from audience_aliases x
+                           where x.audience_id = :audience and x.member_hash = m.address_hash) own
+              where exists (select from contacts n where n.org_id = :org and n.deleted_at is null
+                            and n.address_hash = own.h)
+                 or exists (select from address_consents g where g.org_id = :org
+                            and g.address_hash = own.h and g.withdrawn_at is not null
+                            and (g.given_at is null or g.given_at <= g.withdrawn_at)))
           and not exists (select from audience_refusals f where f.audience_id = :audience
                           and f.address_hash = m.address_hash and f.code = 'rename_refused')
         limit 1) o on true
@@ -282,7 +312,8 @@ decided as (
            -- row 2: only where it also no longer matches; all that left: always
            case when ruling = 'unsubscribe' and e = 'out' then tagged and not m0
                 else has_left end as untag,
-           coalesce(alias_email, case when claimed then contact_email end, member_email) as email,
+           coalesce(alias_email, case when claimed then contact_email end, member_email, any_email)
+               as email,
            case
                when old_hash is not null then 'address_changed'
                when ruling = 'unsubscribe' and e = 'out' then
@@ -340,5 +371,7 @@ def build(scope: PlanScope) -> Decision:
         "on_leave": scope.segment.on_leave,
         "now": scope.now,
     }
-    ctes = CONSENT_CTES + "," + _PEOPLE.format(**flags, payload=payload)
+    ctes = CONSENT_CTES + "," + _PEOPLE.format(
+        **flags, payload=payload, explicit=_EXPLICIT
+    )
     return Decision(ctes, params)

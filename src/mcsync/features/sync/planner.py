@@ -206,7 +206,10 @@ async def store(
 ) -> Plan:
     """Decides and writes the run's changes and the segment's skips, in this transaction."""
     xmin, full, matched = await decide_all(session, scope, mark=mark)
-    base = {"org": scope.org_id, "segment": scope.segment.id, "run": run_id, "mark": mark or 0}
+    base = {
+        "org": scope.org_id, "audience": scope.audience_id, "segment": scope.segment.id,
+        "run": run_id, "mark": mark or 0,
+    }  # fmt: skip
     await _run(session, "delete from sync_changes where run_id = :run", base)
     await _run(
         session,
@@ -244,6 +247,13 @@ async def store(
            select :org, :segment, contact_id, mh, reason from plan_skips
            on conflict (segment_id, contact_id)
            do update set reason = excluded.reason, address_hash = excluded.address_hash""",
+        base,
+    )
+    # our own source says another address by now: the person's change at Mailchimp stands for nobody
+    await _run(
+        session,
+        """delete from audience_aliases x where x.audience_id = :audience and not exists (
+               select from contacts c where c.org_id = :org and c.address_hash = x.source_hash)""",
         base,
     )
     planned = await _counts(

@@ -148,7 +148,7 @@ class Pull:
         for tag in tags:
             carriers = await self._carriers(audience.list_id, tag.tag_id)
             async with self._db.transaction(self._actor.org_id) as session:
-                # archived members keep their tags, but are not listed here
+                # members in other states keep their tags, but may not be listed here
                 await session.execute(
                     text(
                         """delete from segment_members t where t.segment_id = :segment
@@ -157,7 +157,7 @@ class Pull:
                              and exists (select from audience_members m
                                          where m.audience_id = t.audience_id
                                            and m.address_hash = t.address_hash
-                                           and m.status in ('subscribed', 'pending'))"""
+                                           and m.status = 'subscribed')"""
                     ),
                     {"segment": tag.segment_id, "audience": audience.id, "hashes": carriers},
                 )
@@ -194,6 +194,15 @@ class Pull:
             )
 
 
+# An address that no contact has any more, but whose consent is on record, keeps its own.
+_NOTE = """
+update address_consents k set {0}_at = t.effective_at, {0}_source = 'mailchimp'
+from {1} t
+where k.address_hash = t.address_hash and (k.{0}_at is null or k.{0}_at < t.effective_at)
+  and not exists (select from contacts c where c.address_hash = k.address_hash)
+"""
+
+
 async def merge_and_record(
     session: AsyncSession,
     actor: Actor,
@@ -206,10 +215,12 @@ async def merge_and_record(
         await preferences.record_withdrawals_pulled(
             session, actor, source="mailchimp", table="pulled_withdrawals"
         )
+        await session.execute(text(_NOTE.format("withdrawn", "pulled_withdrawals")))
     if arrivals.opt_ins:
         await preferences.record_opt_ins_pulled(
             session, actor, source="mailchimp", table="pulled_opt_ins"
         )
+        await session.execute(text(_NOTE.format("given", "pulled_opt_ins")))
 
 
 async def audience_state(session: AsyncSession, audience_id: UUID) -> AudienceState:

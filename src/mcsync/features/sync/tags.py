@@ -40,15 +40,18 @@ async def ensure_tag(
             )
         ).one_or_none()
     if known and known.tag_id != _UNKNOWN_ID:
-        if known.name == wanted:
-            return known.tag_id, wanted
         try:
-            await client.rename_tag(list_id, known.tag_id, wanted)
+            if known.name != wanted:
+                await client.rename_tag(list_id, known.tag_id, wanted)
+                await _store(db, scope, known.tag_id, wanted)
+                return known.tag_id, wanted
         except NotFoundError:
             await _forget(db, scope)
         else:
-            await _store(db, scope, known.tag_id, wanted)
-            return known.tag_id, wanted
+            # rows name the tag: one deleted at Mailchimp would come back under an id we do not know
+            if await client.tag(list_id, known.tag_id) is not None:
+                return known.tag_id, wanted
+            await _forget(db, scope)
     there = await _find(client, list_id, wanted)
     if there and not known:
         if not await _set_aside(db, client, scope, list_id, there):
@@ -143,7 +146,9 @@ async def _delete(session: AsyncSession, scope: PlanScope) -> None:
     params = {"segment": scope.segment.id, "audience": scope.audience_id}
     for statement in (
         "delete from segment_members where segment_id = :segment and audience_id = :audience",
-        "delete from segment_tags where segment_id = :segment and audience_id = :audience",
+        # not deleted: a tag of this name that our own rows brought back is ours
+        f"""update segment_tags set tag_id = {_UNKNOWN_ID}
+            where segment_id = :segment and audience_id = :audience""",
     ):
         await session.execute(text(statement), params)
     await session.execute(
