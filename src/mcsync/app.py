@@ -27,6 +27,7 @@ from mcsync.core.web.openapi import (
     install_openapi,
     operation_id,
 )
+from mcsync.core.web.routing import match_by_prefix
 from mcsync.features.audiences import router as audiences
 from mcsync.features.audit import router as audit
 from mcsync.features.connection import router as connection
@@ -89,7 +90,7 @@ def create_app(settings: Settings | None = None, resources: Resources | None = N
     )
     install_error_handlers(app)
     for router in ROUTERS:
-        app.include_router(router)
+        app.include_router(match_by_prefix(router))
     app.state.consent_sink = preferences_deps.consent_sink
     app.state.leave_hook = sync_deps.leave_hook
     install_docs(app)

@@ -90,56 +90,66 @@ def _dumps(event: EventDict, **_: Any) -> str:
     return orjson.dumps(event, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
 
 
+class _NamedWriter(structlog.WriteLogger):
+    """Writes lines for one name. Our own events skip the standard library: its records cost more."""
+
+    def __init__(self, stream: TextIO, name: str) -> None:
+        super().__init__(stream)
+        self.name = name
+
+
 def configure_logging(settings: Settings, *, stream: TextIO | None = None) -> None:
     """Sets up both kinds of loggers for this process; may be called again.
 
     Standard error by default, so that a command's output stays clean.
     """
+    output = stream or sys.stderr
     shared: list[Processor] = [
         merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    is_json = settings.log_format == "json"
     renderer: Processor = (
         structlog.processors.JSONRenderer(serializer=_dumps)
-        if is_json
-        else structlog.dev.ConsoleRenderer(colors=bool(stream is None and sys.stderr.isatty()))
+        if settings.log_format == "json"
+        else structlog.dev.ConsoleRenderer(colors=output.isatty())
     )
-    handler = logging.StreamHandler(stream or sys.stderr)
+    rendering: list[Processor] = [
+        structlog.processors.StackInfoRenderer(),
+        structlog.processors.format_exc_info,
+        redact_event,
+        renderer,
+    ]
+    _capture_standard_library(settings.log_level, output, shared, rendering)
+    structlog.configure(
+        processors=[*shared, *rendering],
+        logger_factory=lambda *names: _NamedWriter(output, str(names[0]) if names else "mcsync"),
+        wrapper_class=structlog.make_filtering_bound_logger(
+            logging.getLevelNamesMapping()[settings.log_level]
+        ),
+        cache_logger_on_first_use=False,
+    )
+
+
+def _capture_standard_library(
+    level: str, output: TextIO, shared: list[Processor], rendering: list[Processor]
+) -> None:
+    handler = logging.StreamHandler(output)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder()],
-            processors=[
-                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.StackInfoRenderer(),
-                structlog.processors.format_exc_info,
-                redact_event,
-                renderer,
-            ],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendering],
         )
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(settings.log_level)
-    for name, level in _QUIET.items():
-        logger = logging.getLogger(name)
-        logger.setLevel(max(level, logging.getLevelNamesMapping()[settings.log_level]))
+    root.setLevel(level)
+    for name, quiet in _QUIET.items():
+        logging.getLogger(name).setLevel(max(quiet, logging.getLevelNamesMapping()[level]))
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access", "arq"):
         logging.getLogger(name).handlers.clear()
         logging.getLogger(name).propagate = True
-    structlog.configure(
-        processors=[
-            structlog.stdlib.filter_by_level,
-            *shared,
-            structlog.stdlib.PositionalArgumentsFormatter(),
-            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
-        ],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=False,
-    )
 
 
 __all__ = [

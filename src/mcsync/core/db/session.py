@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import (
     create_async_engine,
 )
 
+from mcsync.core.db.driver import OrgConnection, ping_only_idle
 from mcsync.core.db.hold import CommitHold, current_hold, run_after_commit, run_before_commit
 
 _BIND = text("select set_config('app.org_id', :org, true)")
@@ -33,14 +34,18 @@ def make_engine(url: str, *, pool_size: int = 10, application_name: str = "mcsyn
     JIT is off: it costs hundreds of milliseconds on short statements over large tables.
     Parameters are hidden from error texts, since they carry personal data.
     """
-    return create_async_engine(
+    engine = create_async_engine(
         asyncpg_url(url),
         pool_size=pool_size,
         max_overflow=pool_size,
-        pool_pre_ping=True,
         hide_parameters=True,
-        connect_args={"server_settings": {"jit": "off", "application_name": application_name}},
+        connect_args={
+            "connection_class": OrgConnection,
+            "server_settings": {"jit": "off", "application_name": application_name},
+        },
     )
+    ping_only_idle(engine)
+    return engine
 
 
 class Database:
@@ -104,5 +109,11 @@ def org_of(session: AsyncSession) -> UUID:
 
 
 async def _bind(session: AsyncSession, org_id: UUID) -> None:
+    """Binds the session's transaction, which begins with its first statement."""
     session.info["org_id"] = org_id
-    await session.execute(_BIND, {"org": str(org_id)})
+    connection = (await session.connection()).sync_connection
+    driver = connection.connection.driver_connection if connection is not None else None
+    if isinstance(driver, OrgConnection):
+        driver.next_org = org_id
+    else:
+        await session.execute(_BIND, {"org": str(org_id)})
