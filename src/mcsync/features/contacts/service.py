@@ -47,7 +47,7 @@ from mcsync.features.contacts.schemas import (
     UpsertResult,
 )
 
-_PIECE: Final = 1 << 18
+_PIECE: Final = 1 << 16
 _STALLED_SECONDS: Final = 60.0
 """An upload holds a transaction open; one that stands still for so long is given up."""
 _KINDS: Final[dict[str, type[CsvIntake | NdjsonIntake]]] = {
@@ -227,7 +227,7 @@ async def _take(
     confirm_withdrawals: bool, source: str, proof: dict[str, str],
 ) -> tuple[_Counted, ConsentCounts]:  # fmt: skip
     """Merges what is staged, and records the consent in it."""
-    await staging.prepare(session)
+    await staging.prepare(session, intake.received)
     await staging.lock_merge(session)
     if not stager.entity_keys and await staging.erased_entities(session):
         raise ConflictError(
@@ -252,7 +252,7 @@ async def _take(
 
 
 async def _pieces(intake: Intake, body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """COPY lines of a body, a quarter of a MiB at a time, so that other requests get their turn."""
+    """COPY lines of a body, 64 KiB at a time, so that other requests get their turn."""
     source = aiter(body)
     while True:
         try:

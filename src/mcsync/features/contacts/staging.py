@@ -63,6 +63,9 @@ where r.line = s.line and r.code is null and s.code is null
 """
 
 
+_LARGE: Final = 2_000
+
+
 @dataclass(frozen=True, slots=True)
 class Merged:
     """How many rows were created, changed and left as they were."""
@@ -91,10 +94,18 @@ async def lock_merge(session: AsyncSession) -> None:
     await session.execute(_LOCK, {"org": str(org_of(session))})
 
 
-async def prepare(session: AsyncSession) -> None:
-    """Gives the planner figures and room; the defaults are made for small statements."""
+async def prepare(session: AsyncSession, rows: int) -> None:
+    """Gives the planner figures and room; the defaults are made for small statements.
+
+    Of large sets it would loop over pairs where it cannot know a size (the results of writes), so that is
+    forbidden for the rest of the transaction.
+    """
     await session.execute(text("set local work_mem = '64MB'"))
-    await session.execute(text(f"analyze {STAGED} (entity_type, entity_id, code, address_hash)"))
+    if rows > _LARGE:
+        await session.execute(text("set local enable_nestloop = off"))
+    await session.execute(
+        text(f"analyze {STAGED} (entity_type, entity_id, code, address_hash, opt_status)")
+    )
 
 
 async def refuse_duplicates(session: AsyncSession) -> None:
