@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from mcsync.app import create_app
 from mcsync.core.crypto import KeyRing
 from mcsync.core.settings import Settings, SettingsError
 
@@ -84,3 +85,10 @@ def test_slots_of_both_lanes_stay_within_mailchimps_ten() -> None:
 def test_every_setting_explains_itself() -> None:
     for name, field in Settings.model_fields.items():
         assert field.description, name
+
+
+async def test_an_api_without_configuration_refuses_to_start() -> None:
+    app = create_app()
+    with pytest.raises(SettingsError, match="MCSYNC_MASTER_KEYS"):
+        async with app.router.lifespan_context(app):
+            pass
