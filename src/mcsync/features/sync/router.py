@@ -154,4 +154,5 @@ async def watch_run(
     """
     seen = int(last_event_id) if last_event_id and _REVISION.fullmatch(last_event_id) else 0
     async for revision, view in service.watch(resources, actor, run_id, seen=seen):
-        yield ServerSentEvent(data=view, event="run", id=str(revision))
+        data = view.model_dump_json(by_alias=True)
+        yield ServerSentEvent(raw_data=data, event="run", id=str(revision))
