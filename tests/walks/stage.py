@@ -20,10 +20,10 @@ from sqlalchemy import Table
 
 from mcsync.app import create_app
 from mcsync.core.auth import Role
-from mcsync.core.db import Base
 from mcsync.core.resources import Resources
 from mcsync.core.settings import Settings
 from mcsync.features.sync import execute
+from mcsync.models import Base
 from tests.support.organisations import Org, make_organisation, make_token
 from tests.support.sandbox import SandboxControl, SandboxProcess
 from tests.support.servers import TEMPLATE, Addresses

@@ -169,25 +169,25 @@ async def test_without_a_valid_token_nothing_is_answered(stage: Stage) -> None:
     assert await stage.state() == before
 
 
-@pytest.mark.parametrize("role", list(Role))
-async def test_a_role_may_do_what_its_scopes_say(own_stage: Stage, role: Role) -> None:
+async def test_a_role_may_do_what_its_scopes_say_and_no_more(own_stage: Stage) -> None:
     ours = own_stage.ours
-    api = await own_stage.client(ours.tokens[role])
-    scopes = {scope.value for scope in scopes_of(role)}
     wrong: list[str] = []
-    for name, call in valid_calls(ours).items():
-        op = operation(name)
-        before = await own_stage.state()
-        answer = await send(api, op, call)
-        if not op.needs_token or op.scope in scopes:
-            if not answer.is_success:
-                wrong.append(f"{name}: {answer.status_code} {answer.text}")
-        else:
-            wrong += [f"{name}: {one}" for one in wrong_with_problem(answer, 403)]
-            if await own_stage.state() != before:
-                wrong.append(f"{name}: refused, and yet something changed")
-        if op.changes and op.scope.endswith(":read"):
-            wrong.append(f"{name}: whoever reads may change something")
+    for role in (Role.VIEWER, Role.EDITOR):  # whatever an owner calls is walked elsewhere
+        api = await own_stage.client(ours.tokens[role])
+        scopes = {scope.value for scope in scopes_of(role)}
+        for name, call in valid_calls(ours).items():
+            op = operation(name)
+            before = await own_stage.state()
+            answer = await send(api, op, call)
+            if not op.needs_token or op.scope in scopes:
+                found = [] if answer.is_success else [f"{answer.status_code} {answer.text}"]
+            else:
+                found = wrong_with_problem(answer, 403)
+                if await own_stage.state() != before:
+                    found.append("refused, and yet something changed")
+            if op.changes and op.scope.endswith(":read"):
+                found.append("whoever reads may change something")
+            wrong += [f"{name} as {role}: {one}" for one in found]
     assert not wrong, "\n".join(wrong)
 
 

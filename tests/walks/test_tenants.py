@@ -82,9 +82,7 @@ async def test_foreign_ids_are_not_found_and_nothing_changes(stage: Stage, filte
     wrong: list[str] = []
     walked: set[str] = set()
     with (
-        forgetting_the_organisation(stage)
-        if filters == "struck out"
-        else nullcontext([""]) as struck
+        forgetting_the_organisation(stage) if filters == "struck out" else nullcontext([]) as struck
     ):
         for label, call in foreign_calls(ours, theirs).items():
             op = operation(label.strip())
@@ -102,4 +100,4 @@ async def test_foreign_ids_are_not_found_and_nothing_changes(stage: Stage, filte
     assert wrong == []
     assert walked == {op.id for op in operations()} - OWN_ONLY - OF_OUR_OWN_MAKING
     assert await stage.rows(theirs.org) == before
-    assert struck
+    assert filters == "kept" or len(struck) > 20

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy import Table
 from sqlalchemy.dialects import postgresql
 
-from mcsync.core.db import Base
+from mcsync.models import Base
 from tests.support.organisations import Org
 from tests.walks.stage import NOT_TENANTS, TENANT_TABLES, Stage, org_column
 
