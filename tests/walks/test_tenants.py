@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pytest
@@ -81,9 +81,10 @@ async def test_foreign_ids_are_not_found_and_nothing_changes(stage: Stage, filte
     before = await stage.rows(theirs.org)
     wrong: list[str] = []
     walked: set[str] = set()
-    with (
-        forgetting_the_organisation(stage) if filters == "struck out" else nullcontext([]) as struck
-    ):
+    with ExitStack() as forgetting:
+        struck: list[str] = []
+        if filters == "struck out":
+            struck = forgetting.enter_context(forgetting_the_organisation(stage))
         for label, call in foreign_calls(ours, theirs).items():
             op = operation(label.strip())
             walked.add(op.id)
