@@ -7,12 +7,13 @@ Between the two a process may die: what was taken is planned again, and decided 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+import orjson
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -24,9 +25,12 @@ LOCK = "pg_advisory_xact_lock{shared}(hashtextextended(cast(:audience as text), 
 taken without knowing of the withdrawal, and every later taker knows of it."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Row:
-    """One member of a taken call. ``body`` is its JSON, ready to be sent."""
+    """One member of a taken call, as the statement that decides it answers.
+
+    ``body`` is its JSON, ready to be sent; ``fields`` its merge fields alone, where a single call is made.
+    """
 
     seq: int
     address_hash: UUID
@@ -35,13 +39,13 @@ class Row:
     reason: str
     status: str
     wanted_status: str
-    body: str
-    fields: str
-    payload_hash: UUID | None
     payload_tags: str
+    payload_hash: UUID | None
     feeder: UUID | None
     given_at: datetime | None
     old_hash: UUID | None
+    fields: str | None
+    body: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,22 +91,22 @@ with n as materialized (
     order by seq limit :most for update skip locked)
 update sync_changes h set state = 'taken', call_id = :call, tries = tries + 1
 from n where h.run_id = :run and h.seq = n.seq
-returning h.seq, h.address_hash, h.action
 """
 
 # Empty values are sent only where our last push was not empty (sync.md 3). An update never carries a
 # status; `status_if_new` keeps a member that has vanished from being subscribed behind our back where
 # it was waiting for its confirmation.
 _DECIDE = """
-with picked as (
-    select * from unnest(cast(:seqs as bigint[]), cast(:hashes as uuid[]), cast(:acts as text[]))
-        as p(seq, mh, planned)),
-cand as (select distinct mh from picked),
+with picked as materialized (
+    select seq, address_hash as mh, action as planned from sync_changes
+    where run_id = :run and call_id = :call),
+cand as materialized (select distinct mh from picked),
 {ctes}
-select p.seq, d.mh, d.email, d.action, d.reason, d.status, d.wanted_status, d.payload_hash,
+select p.seq, d.mh, d.email, d.action, d.reason, d.status, d.wanted_status,
        array_to_string(array(select e.key from jsonb_each(d.payload) e where e.value <> '""'), ',')
            as payload_tags,
-       d.feeder, d.given_at, d.old_hash, s.fields::text as fields,
+       d.payload_hash, d.feeder, d.given_at, d.old_hash,
+       case when d.action = 'rename' or :requires_status then s.fields::text end as fields,
        case when d.action = 'unsubscribe'
             then jsonb_build_object('email_address', d.email, 'status', 'unsubscribed')
             else jsonb_build_object(
@@ -179,28 +183,21 @@ async def take(
         await session.execute(
             text(_PICK), {"run": run.id, "call": call_id, "actions": list(actions), "most": most}
         )
-    ).all()
+    ).rowcount  # type: ignore[attr-defined]
     if not picked:
         return None
     decided = await session.execute(
         text(_DECIDE.format(ctes=decision.ctes)),
         {
             **decision.params,
-            "seqs": [r.seq for r in picked],
-            "hashes": [r.address_hash for r in picked],
-            "acts": [r.action for r in picked],
+            "run": run.id,
+            "call": call_id,
             "tag": tag,
             "requires_status": requires_status,
         },
     )
-    rows = [
-        Row(
-            r.seq, r.mh, r.email, r.action, r.reason, r.status, r.wanted_status, r.body, r.fields,
-            r.payload_hash, r.payload_tags, r.feeder, r.given_at, r.old_hash,
-        )
-        for r in decided
-    ]  # fmt: skip
-    if len(rows) < len(picked):
+    rows = [Row(*found) for found in decided]
+    if len(rows) < picked:
         await session.execute(
             text(_DROP),
             {
@@ -301,14 +298,10 @@ update audience_members m set
     pushed_at = clock_timestamp()
 from (select t.*, k.last_changed is null or t.last_changed is null
              or t.last_changed >= k.last_changed as newer
-      from unnest(
-        cast(:h as uuid[]), cast(:email as text[]), cast(:action as text[]), cast(:reason as text[]),
-        cast(:status as text[]), cast(:last_changed as timestamptz[]), cast(:contact_id as text[]),
-        cast(:opt as timestamptz[]), cast(:signup as timestamptz[]), cast(:created as boolean[]),
-        cast(:cause as text[]), cast(:payload_hash as uuid[]), cast(:payload_tags as text[]),
-        cast(:feeder as uuid[]), cast(:given_at as timestamptz[]))
-        as t(h, email, action, reason, status, last_changed, contact_id, opt, signup, created, cause,
-             payload_hash, payload_tags, feeder, given_at)
+      from json_to_recordset(cast(:rows as json)) as t(
+          h uuid, email text, action text, reason text, status text, last_changed timestamptz,
+          contact_id text, opt timestamptz, signup timestamptz, created boolean, cause text,
+          payload_hash uuid, payload_tags text, feeder uuid, given_at timestamptz)
       join audience_members k on k.audience_id = :audience and k.address_hash = t.h) o
 where m.audience_id = :audience and m.address_hash = o.h
 """
@@ -332,8 +325,7 @@ on conflict (audience_id, address_hash) do update set
 _RECORD_CHANGES = """
 update sync_changes h set state = o.state, outcome_code = o.code, outcome = o.message,
        done_at = clock_timestamp(), call_id = null
-from unnest(cast(:seqs as bigint[]), cast(:states as text[]), cast(:code as text[]),
-            cast(:message as text[])) as o(seq, state, code, message)
+from json_to_recordset(cast(:rows as json)) as o(seq bigint, state text, code text, message text)
 where h.run_id = :run and h.seq = o.seq and h.call_id = :call and h.state = 'taken'
 """
 
@@ -351,7 +343,10 @@ async def record(
     accepted = [o for o in outcomes if o.code is None]
     refused = [o for o in outcomes if o.code is not None]
     if accepted:
-        await session.execute(text(_RECORD_MEMBERS), _accepted_columns(run.audience_id, accepted))
+        await session.execute(
+            text(_RECORD_MEMBERS),
+            {"audience": run.audience_id, "rows": _json(_accepted(o) for o in accepted)},
+        )
         tagged = [o.row.address_hash for o in accepted if o.tagged]
         if tagged:
             await tag_members(session, run, segment_id, tagged)
@@ -365,10 +360,15 @@ async def record(
         {
             "run": run.id,
             "call": call_id,
-            "seqs": [o.row.seq for o in outcomes],
-            "states": ["failed" if o.code else "done" for o in outcomes],
-            "code": [o.code for o in outcomes],
-            "message": [o.message for o in outcomes],
+            "rows": _json(
+                {
+                    "seq": o.row.seq,
+                    "state": "failed" if o.code else "done",
+                    "code": o.code,
+                    "message": o.message,
+                }
+                for o in outcomes
+            ),
         },
     )
     if last:
@@ -394,25 +394,29 @@ async def record(
         )  # fmt: skip
 
 
-def _accepted_columns(audience_id: UUID, outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    rows = [o.row for o in outcomes]
+def _json(rows: Iterable[dict[str, Any]]) -> str:
+    """Rows as one parameter: encoding fifteen arrays of them takes several times as long."""
+    return orjson.dumps(list(rows), default=str).decode()
+
+
+def _accepted(outcome: Outcome) -> dict[str, Any]:
+    row = outcome.row
     return {
-        "audience": audience_id,
-        "h": [r.address_hash for r in rows],
-        "email": [r.email for r in rows],
-        "action": [r.action for r in rows],
-        "reason": [r.reason for r in rows],
-        "status": [o.status for o in outcomes],
-        "last_changed": [o.last_changed for o in outcomes],
-        "contact_id": [o.contact_id for o in outcomes],
-        "opt": [o.timestamp_opt for o in outcomes],
-        "signup": [o.timestamp_signup for o in outcomes],
-        "created": [o.created for o in outcomes],
-        "cause": [cause(r) if r.action == "unsubscribe" else "lapsed" for r in rows],
-        "payload_hash": [r.payload_hash for r in rows],
-        "payload_tags": [r.payload_tags for r in rows],
-        "feeder": [r.feeder for r in rows],
-        "given_at": [r.given_at for r in rows],
+        "h": row.address_hash,
+        "email": row.email,
+        "action": row.action,
+        "reason": row.reason,
+        "status": outcome.status,
+        "last_changed": outcome.last_changed,
+        "contact_id": outcome.contact_id,
+        "opt": outcome.timestamp_opt,
+        "signup": outcome.timestamp_signup,
+        "created": outcome.created,
+        "cause": cause(row) if row.action == "unsubscribe" else "lapsed",
+        "payload_hash": row.payload_hash,
+        "payload_tags": row.payload_tags,
+        "feeder": row.feeder,
+        "given_at": row.given_at,
     }
 
 

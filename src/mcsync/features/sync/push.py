@@ -304,7 +304,7 @@ class Push:
         try:
             member = await self._client.update_member(
                 self._target.list_id, row.address_hash.hex,
-                {"merge_fields": orjson.loads(row.fields)},
+                {"merge_fields": orjson.loads(row.fields or "{}")},
             )  # fmt: skip
         except NotFoundError:
             return calls.Answer(reread=[row])
@@ -319,7 +319,7 @@ class Push:
         try:
             member = await self._client.update_member(
                 self._target.list_id, row.old_hash.hex,
-                {"email_address": row.email, "merge_fields": orjson.loads(row.fields)},
+                {"email_address": row.email, "merge_fields": orjson.loads(row.fields or "{}")},
             )  # fmt: skip
         except NotFoundError:
             return calls.Answer(reread=[row])
