@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
 
 from mcsync.core.resources import Resources
+from mcsync.features.sync import push
+from mcsync.features.sync.pull import AudienceState
 from tests.features.sync import travel
 from tests.features.sync.world import World, make_world
 from tests.support.organisations import Org
@@ -48,3 +50,41 @@ async def world(
     await world.travel.wait()
     yield world
     await world.travel.close()
+
+
+Configure = Callable[..., Awaitable[None]]
+
+
+@pytest.fixture
+async def configure(sandbox: SandboxControl) -> AsyncIterator[Configure]:
+    """``await configure(requireStatus=True)`` changes the sandbox's ways for the length of a test."""
+    before = await sandbox.config()
+    changed: set[str] = set()
+
+    async def change(**given: Any) -> None:
+        changed.update(given)
+        await sandbox.configure(**given)
+
+    yield change
+    await sandbox.configure(**{name: before[name] for name in changed})
+
+
+Between = Callable[[Callable[[], Awaitable[None]]], None]
+
+
+@pytest.fixture
+def before_push(monkeypatch: pytest.MonkeyPatch) -> Between:
+    """``before_push(act)``: the act happens once, after the next plan and before its first write call."""
+
+    def arrange(act: Callable[[], Awaitable[None]]) -> None:
+        carry_out = push.Push.carry_out
+        acts = [act]
+
+        async def first_act(self: push.Push, audience: AudienceState) -> None:
+            while acts:
+                await acts.pop()()
+            await carry_out(self, audience)
+
+        monkeypatch.setattr(push.Push, "carry_out", first_act)
+
+    return arrange

@@ -10,25 +10,22 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any, TypeVar
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import httpx
 from hypothesis import note
 from hypothesis import strategies as st
 from hypothesis.stateful import (
-    Bundle,
     RuleBasedStateMachine,
-    consumes,
     initialize,
     invariant,
-    precondition,
     rule,
 )
 
 from mcsync.core.crypto import keyed_hash
-from mcsync.core.errors import ConflictError, NotFoundError
+from mcsync.core.errors import ConflictError
 from mcsync.features.sync import service
 from mcsync.features.sync.schemas import RunView
 from tests.features.sync.world import World
@@ -45,7 +42,29 @@ FORM = ("subscribe_form", "resubscribe_form", "confirm")
 people = st.sampled_from(PEOPLE)
 addresses = st.sampled_from(ADDRESSES)
 departments = st.sampled_from(DEPARTMENTS)
+names = st.sampled_from(("One", "Two"))
+follow_ups = st.sampled_from(
+    ("sync", "sync", "sync backwards", "orders", "nothing", "dry run", "approve", "cancel",
+     "cancel queued")
+)  # fmt: skip
+segment_definitions = st.fixed_dictionaries(
+    {
+        "filters": st.sampled_from(DEPARTMENTS[:2]).map(lambda d: {"department": [d]}),
+        "legalBasis": st.sampled_from(("consent", "consent", "legitimate_interest")),
+        "onLeave": st.sampled_from(("archive", "unsubscribe", "keep")),
+        "optIn": st.sampled_from(("single", "single", "double")),
+    }
+)
+PERSON_ACTS = (
+    "subscribe_form", "confirm", "unsubscribe", "unsubscribe", "abuse", "bounce", "change_email",
+)  # fmt: skip
+ADMIN_ACTS = (
+    "unsubscribe", "archive", "delete_permanent", "pending_lapse", "subscribe", "untag",
+)  # fmt: skip
 
+
+from collections import Counter
+SEEN = Counter()
 
 class Story:
     """What the sandbox's history says of one audience's members, entry by entry."""
@@ -79,7 +98,7 @@ class Story:
             return
         if kind == "created":
             self.owned[email] = origin == "api"
-        elif entry["via"] == "subscribe_form" or (origin == "admin" and after in MEMBER != before):
+        elif before != "subscribed" and entry["via"] in ("subscribe_form", "subscribe"):
             self.owned[email] = False
         if origin == "form":
             self.ins[email].append(at)
@@ -96,16 +115,13 @@ class Machine(RuleBasedStateMachine):
     runner: asyncio.Runner
     make: Callable[[], Awaitable[World]]
 
-    segments = Bundle("segments")
-    waiting = Bundle("waiting")
-
     def __init__(self) -> None:
         super().__init__()
         self.world: World
         self.seq = 0
         self.story = Story()
-        self.live: list[UUID] = []
-        self.known: set[str] = set()
+        self.live: dict[str, UUID] = {}
+        self.waiting: UUID | None = None
 
     def do(self, coroutine: Awaitable[T]) -> T:
         """Runs it in the machine's loop."""
@@ -115,16 +131,42 @@ class Machine(RuleBasedStateMachine):
 
         return self.runner.run(run())
 
-    @initialize()
-    def begin(self) -> None:
+    @initialize(
+        population=st.lists(
+            st.tuples(departments, st.sampled_from(("in", "in", None, "out"))),
+            min_size=len(PEOPLE), max_size=len(PEOPLE),
+        ),
+        first=segment_definitions,
+        foreign=st.lists(addresses, max_size=2),
+    )  # fmt: skip
+    def begin(
+        self,
+        population: list[tuple[str, str | None]],
+        first: dict[str, Any],
+        foreign: list[str],
+    ) -> None:
         self.world = self.do(self.make())
         self.seq = self.do(self.world.sandbox.seq())
+        for number, (department, opted) in enumerate(population):
+            person, address = PEOPLE[number], ADDRESSES[number]
+            self.do(self.world.upsert(person, email=address, department=department))
+            if opted:
+                self.do(self.world.opt(person, opted))
+        for department in DEPARTMENTS:  # some who stay: a source that is empty is the guard's matter
+            self.do(
+                self.world.contact(f"{department.lower()}@acme.example", department=department)
+            )
+        for address in foreign:
+            self.try_act(self.world.sandbox.admin(self.world.list_id, address, "subscribe"))
+        self.create_segment("One", first)
+        self.follow("sync")
 
     # --- time -----------------------------------------------------------------------------------
 
-    @rule(seconds=st.sampled_from((1, 90, 86_400, 3 * 86_400)))
-    def time_passes(self, seconds: int) -> None:
+    @rule(seconds=st.sampled_from((1, 90, 3600, 86_400, 8 * 86_400)), then=follow_ups)
+    def time_passes(self, seconds: int, then: str) -> None:
         self.do(self.world.wait(seconds))
+        self.follow(then)
 
     def tick(self) -> None:
         """Mailchimp tells whole seconds: what people do after another is a second apart."""
@@ -135,11 +177,12 @@ class Machine(RuleBasedStateMachine):
     @rule(
         person=people, address=addresses, department=departments,
         says=st.sampled_from((None, None, "opted_in", "opted_out", "unset")),
-        dated=st.sampled_from((None, None, -3600.0, 0.0)),
+        dated=st.sampled_from((None, None, -3600.0, 0.0)), then=follow_ups,
     )  # fmt: skip
     def upsert(
-        self, person: str, address: str, department: str, says: str | None, dated: float | None
-    ) -> None:
+        self, person: str, address: str, department: str, says: str | None, dated: float | None,
+        then: str,
+    ) -> None:  # fmt: skip
         self.tick()
         given: dict[str, Any] = {"email": address, "department": department}
         if says:
@@ -148,169 +191,141 @@ class Machine(RuleBasedStateMachine):
             at = self.world.now() + timedelta(seconds=dated)
             given |= {"consentGivenAt": at.isoformat(), "consentSource": "form of ours"}
         self.do(self.world.upsert(person, **given))
-        self.known.add(person)
+        self.follow(then)
 
-    @precondition(lambda self: self.known)
-    @rule(person=people)
-    def delete_contact(self, person: str) -> None:
+    @rule(person=people, then=follow_ups)
+    def delete_contact(self, person: str, then: str) -> None:
         self.tick()
-        if person in self.known:
-            self.do(self.world.delete(person))
+        self.do(self.world.delete(person))
+        self.follow(then)
 
-    @precondition(lambda self: self.known)
+    @rule(person=people, department=departments, then=follow_ups)
+    def change_department(self, person: str, department: str, then: str) -> None:
+        self.tick()
+        self.do(self.world.change(person, department=department))
+        self.follow(then)
+
     @rule(
         person=people, status=st.sampled_from(("in", "in", "out")),
-        ago=st.sampled_from((None, None, None, 2.0, 3600.0, 200_000.0)),
+        ago=st.sampled_from((None, None, None, 2.0, 3600.0, 200_000.0)), then=follow_ups,
     )  # fmt: skip
-    def opt(self, person: str, status: str, ago: float | None) -> None:
+    def opt(self, person: str, status: str, ago: float | None, then: str) -> None:
         self.tick()
         at = None if ago is None else self.world.now() - timedelta(seconds=ago)
-        if person not in self.known:
-            return
         try:
             self.do(self.world.opt(person, status, at=at))
         except ConflictError as error:
             note(f"refused: {error.code}")
+        self.follow(then)
 
     # --- segments -------------------------------------------------------------------------------
 
-    @precondition(lambda self: len(self.live) < 2)
     @rule(
-        target=segments, department=st.sampled_from(DEPARTMENTS[:2]),
-        basis=st.sampled_from(("consent", "consent", "legitimate_interest")),
-        on_leave=st.sampled_from(("archive", "unsubscribe", "keep")),
-        opt_in=st.sampled_from(("single", "single", "double")),
+        name=names, definition=segment_definitions, wanted=st.sets(departments),
+        what=st.sampled_from(("filter", "filter", "manners", "delete", "leave")), then=follow_ups,
     )  # fmt: skip
-    def create_segment(self, department: str, basis: str, on_leave: str, opt_in: str) -> UUID:
-        name = next(n for n in ("One", "Two") if n not in self.names)
-        segment = self.do(
-            self.world.segment(
-                name, filters={"department": [department]}, legalBasis=basis, onLeave=on_leave,
-                optIn=opt_in,
-            )
-        )  # fmt: skip
-        self.live.append(segment)
-        self.names[name] = segment
-        return segment
-
-    @property
-    def names(self) -> dict[str, UUID]:
-        """Names of live segments."""
-        return self.__dict__.setdefault("_names", {})
-
-    @rule(segment=segments, wanted=st.sets(st.sampled_from(DEPARTMENTS)))
-    def change_filter(self, segment: UUID, wanted: set[str]) -> None:
-        self.do(
-            self.world.update_segment(segment, filters={"department": sorted(wanted)})
-        )
-
-    @rule(
-        segment=segments, on_leave=st.sampled_from(("archive", "unsubscribe", "keep")),
-        opt_in=st.sampled_from(("single", "double")),
-    )  # fmt: skip
-    def change_manners(self, segment: UUID, on_leave: str, opt_in: str) -> None:
-        self.do(self.world.update_segment(segment, onLeave=on_leave, optIn=opt_in))
-
-    @rule(segment=consumes(segments), leave=st.booleans())
-    def delete_segment(self, segment: UUID, leave: bool) -> None:
+    def segment_changes(
+        self, name: str, definition: dict[str, Any], wanted: set[str], what: str, then: str
+    ) -> None:
+        """Makes the segment where there is none of the name, else changes or deletes it."""
         self.tick()
-        self.live.remove(segment)
-        name = next(n for n, s in self.names.items() if s == segment)
-        del self.names[name]
-        run = self.do(self.world.delete_segment(segment, leave=leave))
-        note(f"leave run: {run and (run.status, run.error, run.counts)}")
+        segment = self.live.get(name)
+        if segment is None:
+            self.create_segment(name, definition)
+        elif what == "filter":
+            filters = {"department": sorted(wanted)}
+            self.do(self.world.update_segment(segment, filters=filters))
+        elif what == "manners":
+            manners = {k: definition[k] for k in ("onLeave", "optIn", "legalBasis")}
+            self.do(self.world.update_segment(segment, **manners))
+        else:
+            del self.live[name]
+            run = self.do(self.world.delete_segment(segment, leave=what == "leave"))
+            if run:
+                self.judge_run(run)
+        self.follow(then)
+
+    def create_segment(self, name: str, definition: dict[str, Any]) -> None:
+        self.live[name] = self.do(self.world.segment(name, **definition))
 
     # --- runs -----------------------------------------------------------------------------------
 
-    @rule(target=waiting, segment=segments)
-    def sync(self, segment: UUID) -> UUID | None:
-        self.tick()
+    @rule(what=follow_ups)
+    def work(self, what: str) -> None:
+        self.follow(what)
+
+    def follow(self, what: str) -> None:
+        """What the service does next."""
+        if what == "orders":
+            self.do(self.world.orders())
+        elif what == "approve" and self.waiting:
+            self.approve(self.waiting)
+        elif what == "cancel" and self.waiting:
+            run, self.waiting = self.waiting, None
+            try:
+                self.do(service.cancel(self.world.resources, self.world.actor, run))
+            except ConflictError as error:
+                note(f"not cancelled: {error.code}")
+        elif what == "cancel queued":
+            for segment in self.live.values():
+                self.do(self.start_and_cancel(segment))
+        elif what == "dry run":
+            self.dry_runs()
+        elif what in ("sync", "sync backwards"):
+            for segment in list(self.live.values())[:: 1 if what == "sync" else -1]:
+                self.sync(segment)
+
+    def sync(self, segment: UUID) -> None:
+        """A run, with all that must be true after it."""
         run = self.do(self.world.sync(segment))
         self.judge_run(run)
         self.look()
-        if run.status != "awaiting_approval":
+        if run.status == "awaiting_approval":
+            self.waiting = run.id
+        else:
             self.do(self.world.nothing_left(segment))
             self.nobody_withdrawn_is_a_member()
-        return run.id
 
-    @rule(segment=segments)
-    def sync_again(self, segment: UUID) -> None:
-        self.sync(segment)
+    def dry_runs(self) -> None:
+        """They change nothing at Mailchimp."""
+        for segment in self.live.values():
+            before = self.do(self.world.sandbox.seq())
+            run = self.do(self.world.sync(segment, dry_run=True))
+            assert run.status == "succeeded", run
+            assert self.do(self.world.writes(before)) == []
 
-    @rule(segment=segments)
-    def dry_run(self, segment: UUID) -> None:
-        before = self.do(self.world.sandbox.seq())
-        run = self.do(self.world.sync(segment, dry_run=True))
-        assert run.status == "succeeded", run
-        assert self.do(self.world.writes(before)) == []
-
-    @rule(run=waiting, segment=segments)
-    def approve(self, run: UUID, segment: UUID) -> None:
+    def approve(self, run: UUID) -> None:
+        """Lets held rows go, if they are still waiting."""
+        self.waiting = None
         try:
             self.do(service.approve(self.world.resources, self.world.actor, run))
-        except (ConflictError, NotFoundError) as error:
+        except ConflictError as error:
             note(f"not approved: {error.code}")
             return
         self.judge_run(self.do(self.world.work(run)))
 
-    @rule(run=waiting)
-    def cancel_waiting(self, run: UUID) -> None:
-        try:
-            self.do(service.cancel(self.world.resources, self.world.actor, run))
-        except ConflictError as error:
-            note(f"not cancelled: {error.code}")
-
-    @rule(segment=segments)
-    def cancel_queued(self, segment: UUID) -> None:
-        async def start_and_cancel() -> None:
-            run = await service.start(
-                self.world.resources, self.world.actor, segment, dry_run=False
-            )
-            await service.cancel(self.world.resources, self.world.actor, run.id)
-
-        self.do(start_and_cancel())
-
-    @rule()
-    def orders(self) -> None:
-        self.do(self.world.orders())
+    async def start_and_cancel(self, segment: UUID) -> None:
+        """A run that is cancelled before anybody works on it."""
+        run = await service.start(self.world.resources, self.world.actor, segment, dry_run=False)
+        await service.cancel(self.world.resources, self.world.actor, run.id)
 
     # --- people and admins at Mailchimp ---------------------------------------------------------
 
-    @rule(
-        address=addresses,
-        act=st.sampled_from(
-            ("subscribe_form", "confirm", "unsubscribe", "unsubscribe", "abuse", "bounce")
-        ),
-    )
-    def person_acts(self, address: str, act: Any) -> None:
+    @rule(address=addresses, act=st.sampled_from(PERSON_ACTS), new=addresses, then=follow_ups)
+    def person_acts(self, address: str, act: Any, new: str, then: str) -> None:
         self.tick()
-        self.try_act(self.world.sandbox.person(self.world.list_id, address, act))
+        sandbox, list_id = self.world.sandbox, self.world.list_id
+        moved = new if act == "change_email" else None
+        if moved != address:
+            self.try_act(sandbox.person(list_id, address, act, new_email=moved))
+        self.follow(then)
 
-    @rule(address=addresses, new=addresses)
-    def person_moves(self, address: str, new: str) -> None:
+    @rule(address=addresses, act=st.sampled_from(ADMIN_ACTS), name=names, then=follow_ups)
+    def admin_acts(self, address: str, act: Any, name: str, then: str) -> None:
         self.tick()
-        if address != new:
-            self.try_act(
-                self.world.sandbox.person(
-                    self.world.list_id, address, "change_email", new_email=new
-                )
-            )
-
-    @rule(
-        address=addresses,
-        act=st.sampled_from(
-            ("unsubscribe", "archive", "delete_permanent", "pending_lapse", "subscribe")
-        ),
-    )
-    def admin_acts(self, address: str, act: Any) -> None:
-        self.tick()
-        self.try_act(self.world.sandbox.admin(self.world.list_id, address, act))
-
-    @rule(address=addresses, name=st.sampled_from(("One", "Two")))
-    def admin_untags(self, address: str, name: str) -> None:
-        self.try_act(
-            self.world.sandbox.admin(self.world.list_id, address, "untag", tag=f"mcsync: {name}")
-        )
+        tag = f"mcsync: {name}" if act == "untag" else None
+        self.try_act(self.world.sandbox.admin(self.world.list_id, address, act, tag=tag))
+        self.follow(then)
 
     def try_act(self, act: Awaitable[Any]) -> None:
         """What is not possible does not happen."""
@@ -323,6 +338,9 @@ class Machine(RuleBasedStateMachine):
 
     def judge_run(self, run: RunView) -> None:
         """A run ends well here: nothing disturbs it."""
+        SEEN[run.status] += 1
+        for k,v in run.counts.model_dump().items(): SEEN[k]+=v
+        for k,v in run.skipped_by_reason.items(): SEEN["skip "+k]+=v
         note(f"{run.status} {run.counts} {run.skipped_by_reason} {run.error}")
         assert run.status in ("succeeded", "succeeded_with_errors", "awaiting_approval"), run
         undecided = self.do(
@@ -438,5 +456,3 @@ class Consent:
         self.explicit: dict[str, list[float]] = defaultdict(list)
         self.holders: dict[str, list[tuple[str, float | None, float | None]]] = defaultdict(list)
 
-
-__all__ = ["Machine", "UTC", "datetime", "uuid4"]

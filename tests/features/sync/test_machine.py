@@ -26,7 +26,7 @@ from tests.support.sandbox import SandboxControl, SandboxProcess
 @pytest.fixture
 def more_settings(more_settings: dict[str, Any]) -> dict[str, Any]:
     """With limits that the guard reaches in so small a world."""
-    return more_settings | {"guard_removals_min": 2, "guard_additions_min": 3}
+    return more_settings | {"guard_removals_min": 4, "guard_additions_min": 3}
 
 
 def tell(
@@ -63,6 +63,8 @@ def tell(
                 ),
             )
         finally:
+            from tests.features.sync.machine import SEEN
+            print(SEEN)
             runner.run(travel.close())
             runner.run(sandbox.aclose())
             runner.run(resources.close())

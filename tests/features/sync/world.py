@@ -32,7 +32,7 @@ from mcsync.features.sync.schemas import ChangeView, RunView
 from mcsync.core.web.paging import PageParams
 from tests.features.sync.travel import Travel
 from tests.support.organisations import Org, contact_row, insert_contacts
-from tests.support.sandbox import InternalMember, SandboxControl
+from tests.support.sandbox import AdminAct, InternalMember, PersonAct, SandboxControl
 
 
 @dataclass
@@ -200,12 +200,35 @@ class World:
         )  # fmt: skip
         return list(page.items)
 
+    async def planned(self, run: RunView) -> dict[str, tuple[str, str]]:
+        """What the run decided to do, by address: action and reason."""
+        changes = await self.changes(run)
+        return {c.email or "": (c.action, c.reason) for c in changes if c.action != "skip"}
+
     async def nothing_left(self, segment_id: UUID) -> None:
         """A full plan finds nothing to do: what an incremental plan left out was really unchanged."""
         await self.sql("update contact_segments set planned_xid = null where id = :s", s=segment_id)
         run = await self.sync(segment_id, dry_run=True)
         left = [c for c in await self.changes(run) if c.action != "skip"]
         assert left == []
+
+    # people and staff at Mailchimp
+
+    async def person(self, email: str, act: PersonAct, **given: Any) -> None:
+        """The subscriber does something, a moment later than all before."""
+        await self.wait()
+        await self.sandbox.person(given.pop("list_id", self.list_id), email, act, **given)
+
+    async def admin(self, email: str, act: AdminAct, **given: Any) -> None:
+        """The owner's staff does something at Mailchimp, a moment later than all before."""
+        await self.wait()
+        await self.sandbox.admin(given.pop("list_id", self.list_id), email, act, **given)
+
+    async def delete_tag(self, tag_id: int) -> None:
+        """The staff deletes a tag at Mailchimp."""
+        url = f"{self.resources.settings.mailchimp_url}/lists/{self.list_id}/segments/{tag_id}"
+        answer = await self.resources.http.delete(url, auth=("any", self.api_key))
+        answer.raise_for_status()
 
     # looking
 
@@ -228,6 +251,12 @@ class World:
         async with self.resources.db.transaction(self.org.id) as session:
             result = await session.execute(text(statement), params)
             return result.all() if result.returns_rows else []  # type: ignore[attr-defined]
+
+
+def counted(run: RunView) -> dict[str, int]:
+    """The run's counts that are not 0, those of contacts aside."""
+    every = run.counts.model_dump()
+    return {k: v for k, v in every.items() if v and k not in ("matched", "unchanged", "skipped")}
 
 
 def ago(**delta: float) -> datetime:

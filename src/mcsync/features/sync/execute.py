@@ -154,19 +154,29 @@ class Execution:
             await calls.recover(session, run)
             todo = await session.scalar(
                 text(
-                    "select exists (select from sync_changes where run_id = :run and state = 'planned')"
+                    """select exists (select from sync_changes
+                                      where run_id = :run and state = 'planned')
+                           or exists (select from segment_tags  -- the segment was renamed
+                                      where segment_id = :segment and audience_id = :audience
+                                        and tag_id <> 0 and name <> :tag)"""
                 ),
-                {"run": run.id},
+                {
+                    "run": run.id,
+                    "segment": run.segment_id,
+                    "audience": run.audience_id,
+                    "tag": tags.tag_name(ctx.scope.segment.name),
+                },  # fmt: skip
             )
         if todo:
             tag_id, tag = await tags.ensure_tag(self._db, client, ctx.scope, ctx.list_id)
             async with self._db.transaction(run.org_id) as session:
                 audience = await pull.audience_state(session, run.audience_id)
-            await push.Push(
-                self._resources, self._actor, client, run, ctx.scope,
-                push.Target(run.audience_id, ctx.list_id, ctx.requires_status),
+            target = push.Target(run.audience_id, ctx.list_id, ctx.requires_status)
+            pushing = push.Push(
+                self._resources, self._actor, client, run, ctx.scope, target,
                 tag_id=tag_id, tag=tag, check=self._check,
-            ).carry_out(audience)  # fmt: skip
+            )  # fmt: skip
+            await pushing.carry_out(audience)
         await self._finish()
 
     async def _context(self) -> context.Context:
