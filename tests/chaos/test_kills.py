@@ -171,6 +171,7 @@ def attempts(stack: Stack, run_id: str) -> tuple[int, int]:
             row = await connection.fetchrow(
                 "select attempts, epoch from sync_runs where id = $1", run_id
             )
+            assert row is not None
             return row["attempts"], row["epoch"]
         finally:
             await connection.close()

@@ -11,7 +11,8 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from mcsync.features.sync.calls import THROTTLE_FIRST, Answer, Outcome, Row, forget_tags
+from mcsync.features.sync.calls import Row
+from mcsync.features.sync.recording import THROTTLE_FIRST, Answer, Outcome, forget_tags
 from mcsync.features.sync.runs import Claimed
 from mcsync.mailchimp import (
     BatchResult,

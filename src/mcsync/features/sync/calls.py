@@ -7,13 +7,12 @@ Between the two a process may die: what was taken is planned again, and decided 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-import orjson
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -54,33 +53,6 @@ class Taken:
 
     id: UUID
     rows: list[Row]
-
-
-@dataclass(slots=True)
-class Outcome:
-    """What became of one row, as recorded. ``code``: why it was refused; None where it was accepted."""
-
-    row: Row
-    status: str | None = None
-    last_changed: datetime | None = None
-    contact_id: str | None = None
-    timestamp_opt: datetime | None = None
-    timestamp_signup: datetime | None = None
-    tagged: bool = False
-    created: bool = False
-    code: str | None = None
-    message: str | None = None
-    field: str | None = None
-    next_try_at: datetime | None = None
-
-
-@dataclass(slots=True)
-class Answer:
-    """The outcomes of one call. ``reread``: rows that the answer did not account for."""
-
-    outcomes: list[Outcome] = field(default_factory=list)
-    reread: list[Row] = field(default_factory=list)
-    untagged: list[Row] = field(default_factory=list)
 
 
 # Materialised: as a plain sub-select it may be run again and again, each time for other rows.
@@ -262,219 +234,6 @@ async def mark_sent(session: AsyncSession, call_id: UUID) -> None:
     )
 
 
-_RECORD_MEMBERS = """
-update audience_members m set
-    status = case when o.newer then o.status else m.status end,
-    last_changed = case when o.newer then coalesce(o.last_changed, m.last_changed)
-                        else m.last_changed end,
-    contact_id = coalesce(nullif(o.contact_id, ''), m.contact_id),
-    timestamp_opt = coalesce(o.opt, m.timestamp_opt),
-    timestamp_signup = coalesce(o.signup, m.timestamp_signup),
-    email = o.email,
-    owned = m.owned or (o.action = 'add' and o.reason = 'new' and (
-        o.created or coalesce(greatest(o.opt, o.signup) >= date_trunc('second', m.intent_at), false))),
-    intent_at = null,
-    -- by us only if it was our call that changed it (sync.md 1)
-    unsubscribed_by = case when not o.newer or (o.status = 'unsubscribed' and m.status = o.status)
-                           then m.unsubscribed_by
-                           when o.status = 'unsubscribed' then 'us' end,
-    unsubscribe_cause = case when not o.newer or (o.status = 'unsubscribed' and m.status = o.status)
-                             then m.unsubscribe_cause
-                             when o.status = 'unsubscribed' then o.cause end,
-    unsubscribe_intent = null, unsubscribe_intent_at = null,
-    archived_by_us = case when not o.newer then m.archived_by_us
-                          else o.status = 'archived' and m.status = 'subscribed' end,
-    archive_intent_at = null,
-    resubscribed_at = case when o.newer then null else m.resubscribed_at end,
-    pending_added_at = case
-        when o.newer and o.status = 'subscribed' then null
-        when o.action in ('add', 'resubscribe') and o.status = 'pending' then now()
-        else m.pending_added_at end,
-    asked_again_at = case when o.reason = 'ask_again' then o.given_at else m.asked_again_at end,
-    payload_hash = coalesce(o.payload_hash, m.payload_hash),
-    payload_tags = case when o.payload_hash is null then m.payload_tags
-                        else string_to_array(o.payload_tags, ',') end,
-    fed_by = coalesce(o.feeder, m.fed_by),
-    pushed_at = clock_timestamp()
-from (select t.*, k.last_changed is null or t.last_changed is null
-             or t.last_changed >= k.last_changed as newer
-      from json_to_recordset(cast(:rows as json)) as t(
-          h uuid, email text, action text, reason text, status text, last_changed timestamptz,
-          contact_id text, opt timestamptz, signup timestamptz, created boolean, cause text,
-          payload_hash uuid, payload_tags text, feeder uuid, given_at timestamptz)
-      join audience_members k on k.audience_id = :audience and k.address_hash = t.h) o
-where m.audience_id = :audience and m.address_hash = o.h
-"""
-
-_RECORD_REFUSALS = """
-insert into audience_refusals as r (org_id, audience_id, address_hash, code, message, field,
-                                    payload_hash, next_try_at)
-select :org, :audience, * from unnest(
-    cast(:h as uuid[]), cast(:code as text[]), cast(:message as text[]), cast(:field as text[]),
-    cast(:payload_hash as uuid[]), cast(:next_try_at as timestamptz[]))
-on conflict (audience_id, address_hash) do update set
-    attempts = case when r.code = excluded.code then r.attempts + 1 else 1 end,
-    first_seen_at = case when r.code = excluded.code then r.first_seen_at else now() end,
-    code = excluded.code, message = excluded.message, field = excluded.field,
-    payload_hash = excluded.payload_hash, last_seen_at = now(),
-    next_try_at = case when excluded.code = 'throttled' and r.code = 'throttled'
-        then now() + (array['5 minutes', '1 day', '2 days', '7 days'])[least(r.attempts + 1, 4)]::interval
-        else excluded.next_try_at end
-"""
-
-_RECORD_CHANGES = """
-update sync_changes h set state = o.state, outcome_code = o.code, outcome = o.message,
-       done_at = clock_timestamp(), call_id = null
-from json_to_recordset(cast(:rows as json)) as o(seq bigint, state text, code text, message text)
-where h.run_id = :run and h.seq = o.seq and h.call_id = :call and h.state = 'taken'
-"""
-
-
-async def record(
-    session: AsyncSession, run: Claimed, call_id: UUID, segment_id: UUID, outcomes: Sequence[Outcome],
-    *, calls: int = 1, last: bool = True,
-) -> None:  # fmt: skip
-    """Writes what became of a call: mirror, refusals, tags, the run's rows and counters, in one go.
-
-    ``last``: the call is answered altogether. The mirror is written even where the run is another
-    worker's by now: the answer is true all the same; only rows still marked with this call change.
-    """
-    base = {"org": run.org_id, "audience": run.audience_id, "run": run.id, "call": call_id}
-    accepted = [o for o in outcomes if o.code is None]
-    refused = [o for o in outcomes if o.code is not None]
-    if accepted:
-        await session.execute(
-            text(_RECORD_MEMBERS),
-            {"audience": run.audience_id, "rows": _json(_accepted(o) for o in accepted)},
-        )
-        tagged = [o.row.address_hash for o in accepted if o.tagged]
-        if tagged:
-            await tag_members(session, run, segment_id, tagged)
-        archived = [o.row.address_hash for o in accepted if o.row.action == "archive"]
-        if archived:
-            await forget_tags(session, run, segment_id, archived)
-    if refused:
-        await _record_refused(session, base, refused)
-    changed = await session.execute(
-        text(_RECORD_CHANGES),
-        {
-            "run": run.id,
-            "call": call_id,
-            "rows": _json(
-                {
-                    "seq": o.row.seq,
-                    "state": "failed" if o.code else "done",
-                    "code": o.code,
-                    "message": o.message,
-                }
-                for o in outcomes
-            ),
-        },
-    )
-    if last:
-        await session.execute(
-            text(
-                "update audience_calls set state = 'answered', answered_at = clock_timestamp() "
-                "where id = :call"
-            ),
-            {"call": call_id},
-        )
-    if changed.rowcount or calls:  # type: ignore[attr-defined]
-        await session.execute(
-            text(
-                """update sync_runs set done = done + :done, failed = failed + :failed,
-                       calls = calls + :calls, revision = revision + 1, error = null
-                   where id = :run"""
-            ),
-            {
-                "run": run.id, "calls": calls,
-                "done": len(accepted) if changed.rowcount else 0,  # type: ignore[attr-defined]
-                "failed": len(refused) if changed.rowcount else 0,  # type: ignore[attr-defined]
-            },
-        )  # fmt: skip
-
-
-def _json(rows: Iterable[dict[str, Any]]) -> str:
-    """Rows as one parameter: encoding fifteen arrays of them takes several times as long."""
-    return orjson.dumps(list(rows), default=str).decode()
-
-
-def _accepted(outcome: Outcome) -> dict[str, Any]:
-    row = outcome.row
-    return {
-        "h": row.address_hash,
-        "email": row.email,
-        "action": row.action,
-        "reason": row.reason,
-        "status": outcome.status,
-        "last_changed": outcome.last_changed,
-        "contact_id": outcome.contact_id,
-        "opt": outcome.timestamp_opt,
-        "signup": outcome.timestamp_signup,
-        "created": outcome.created,
-        "cause": cause(row) if row.action == "unsubscribe" else "lapsed",
-        "payload_hash": row.payload_hash,
-        "payload_tags": row.payload_tags,
-        "feeder": row.feeder,
-        "given_at": row.given_at,
-    }
-
-
-async def _record_refused(
-    session: AsyncSession, base: dict[str, Any], refused: Sequence[Outcome]
-) -> None:
-    hashes = [o.row.old_hash if o.code == "rename_refused" else o.row.address_hash for o in refused]
-    await session.execute(
-        text(_RECORD_REFUSALS),
-        {
-            "org": base["org"],
-            "audience": base["audience"],
-            "h": hashes,
-            "code": [o.code for o in refused],
-            "message": [o.message or "" for o in refused],
-            "field": [o.field for o in refused],
-            "payload_hash": [o.row.payload_hash for o in refused],
-            "next_try_at": [o.next_try_at for o in refused],
-        },
-    )
-    await session.execute(
-        text(
-            """update audience_members set intent_at = null, unsubscribe_intent = null,
-                   unsubscribe_intent_at = null, archive_intent_at = null
-               where audience_id = :audience and address_hash = any(cast(:hashes as uuid[]))"""
-        ),
-        {"audience": base["audience"], "hashes": hashes},
-    )
-
-
-async def tag_members(
-    session: AsyncSession, run: Claimed, segment_id: UUID, hashes: Sequence[UUID]
-) -> None:
-    """These members carry the segment's tag now."""
-    await session.execute(
-        text(
-            """insert into segment_members (org_id, segment_id, audience_id, address_hash)
-               select :org, :segment, :audience, h from unnest(cast(:hashes as uuid[])) as t(h)
-               on conflict do nothing"""
-        ),
-        {"org": run.org_id, "segment": segment_id, "audience": run.audience_id,
-         "hashes": list(hashes)},
-    )  # fmt: skip
-
-
-async def forget_tags(
-    session: AsyncSession, run: Claimed, segment_id: UUID, hashes: Sequence[UUID]
-) -> None:
-    """These members no longer carry the segment's tag."""
-    await session.execute(
-        text(
-            """delete from segment_members where segment_id = :segment and audience_id = :audience
-               and address_hash = any(cast(:hashes as uuid[]))"""
-        ),
-        {"segment": segment_id, "audience": run.audience_id, "hashes": list(hashes)},
-    )
-
-
 async def put_back(session: AsyncSession, run: Claimed, call_id: UUID, *, error: str) -> None:
     """The call's outcome is unknown, or it never left: its rows are planned again.
 
@@ -519,7 +278,3 @@ async def recover(session: AsyncSession, run: Claimed) -> int:
         {"run": run.id},
     )
     return int(result.rowcount)  # type: ignore[attr-defined]
-
-
-THROTTLE_FIRST = timedelta(minutes=5)
-"""How long a first signup throttle lasts; then 1, 2 and 7 days (MC 14)."""

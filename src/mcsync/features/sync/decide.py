@@ -371,7 +371,5 @@ def build(scope: PlanScope) -> Decision:
         "on_leave": scope.segment.on_leave,
         "now": scope.now,
     }
-    ctes = CONSENT_CTES + "," + _PEOPLE.format(
-        **flags, payload=payload, explicit=_EXPLICIT
-    )
+    ctes = CONSENT_CTES + "," + _PEOPLE.format(**flags, payload=payload, explicit=_EXPLICIT)
     return Decision(ctes, params)

@@ -21,7 +21,7 @@ from uuid6 import uuid7
 from mcsync.core.auth import Actor
 from mcsync.core.resources import Resources
 from mcsync.features.audiences import mirror
-from mcsync.features.sync import accounting, calls, decide
+from mcsync.features.sync import accounting, calls, decide, recording
 from mcsync.features.sync.pull import AudienceState, Check, Pull, merge_and_record
 from mcsync.features.sync.runs import Claimed
 from mcsync.mailchimp import (
@@ -105,7 +105,7 @@ class Push:
             await self._in_lanes(lambda: self._bulk(actions))
 
     async def _single_phase(
-        self, action: str, act: Callable[[calls.Row], Awaitable[calls.Answer]]
+        self, action: str, act: Callable[[calls.Row], Awaitable[recording.Answer]]
     ) -> None:
         if await self._left(action):
             await self._in_lanes(lambda: self._single(action, act))
@@ -176,10 +176,12 @@ class Push:
         await self._check()
         await asyncio.sleep(random.random() * min(10.0, 0.25 * 2 ** min(self._misses, 6)))  # noqa: S311
 
-    async def _record(self, taken: calls.Taken, answer: calls.Answer, *, count: int = 1) -> None:
+    async def _record(
+        self, taken: calls.Taken, answer: recording.Answer, *, count: int = 1
+    ) -> None:
         self._misses = 0
         async with self._db.transaction(self._run.org_id) as session:
-            await calls.record(
+            await recording.record(
                 session, self._run, taken.id, self._segment_id, answer.outcomes, calls=count,
                 last=not answer.reread,
             )  # fmt: skip
@@ -217,7 +219,7 @@ class Push:
         await self._record(taken, answer)
         return True
 
-    async def _send(self, rows: Sequence[calls.Row]) -> calls.Answer:
+    async def _send(self, rows: Sequence[calls.Row]) -> recording.Answer:
         """One call; a chunk refused as a whole is halved until the bad row stands alone."""
         reducing = rows[0].action == "unsubscribe"
         try:
@@ -232,10 +234,10 @@ class Push:
             if accounting.says_status_is_required(error) and not self._target.requires_status:
                 raise accounting.StatusRequiredError from error
             if len(rows) == 1:
-                return calls.Answer(outcomes=[accounting.refused(rows[0], error)])
+                return recording.Answer(outcomes=[accounting.refused(rows[0], error)])
             middle = len(rows) // 2
             first, second = await self._send(rows[:middle]), await self._send(rows[middle:])
-            return calls.Answer(
+            return recording.Answer(
                 first.outcomes + second.outcomes,
                 first.reread + second.reread,
                 first.untagged + second.untagged,
@@ -243,21 +245,21 @@ class Push:
         answer = accounting.account(rows, result, self._tag, self._resources.clock())
         return await self._insist(answer) if reducing else answer
 
-    async def _insist(self, answer: calls.Answer) -> calls.Answer:
+    async def _insist(self, answer: recording.Answer) -> recording.Answer:
         """An unsubscribe is never parked: what the bulk call refused is sent alone, then shown."""
         for at, outcome in enumerate(answer.outcomes):
             if outcome.code is not None:
                 answer.outcomes[at] = await self._unsubscribe_alone(outcome.row)
         return answer
 
-    async def _unsubscribe_alone(self, row: calls.Row) -> calls.Outcome:
+    async def _unsubscribe_alone(self, row: calls.Row) -> recording.Outcome:
         try:
             member = await self._client.update_member(
                 self._target.list_id, row.address_hash.hex, {"status": "unsubscribed"},
                 skip_merge_validation=True,
             )  # fmt: skip
         except NotFoundError:
-            return calls.Outcome(row, status="absent")
+            return recording.Outcome(row, status="absent")
         except (RefusedError, InvalidRequestError) as error:
             _log.warning("unsubscribe_refused", run=str(self._run.id), code=error.title)
             return accounting.refused(row, error)
@@ -277,7 +279,7 @@ class Push:
     # --- single calls -----------------------------------------------------------------------------
 
     async def _single(
-        self, action: str, act: Callable[[calls.Row], Awaitable[calls.Answer]]
+        self, action: str, act: Callable[[calls.Row], Awaitable[recording.Answer]]
     ) -> bool:
         """Takes and carries out one change by a call of its own."""
         taken: calls.Taken | None = None
@@ -299,7 +301,7 @@ class Push:
         await self._record(taken, answer)
         return True
 
-    async def _patch(self, row: calls.Row) -> calls.Answer:
+    async def _patch(self, row: calls.Row) -> recording.Answer:
         """An update for accounts that refuse rows without ``status``: fields alone, never a status."""
         try:
             member = await self._client.update_member(
@@ -307,13 +309,13 @@ class Push:
                 {"merge_fields": orjson.loads(row.fields or "{}")},
             )  # fmt: skip
         except NotFoundError:
-            return calls.Answer(reread=[row])
+            return recording.Answer(reread=[row])
         except (RefusedError, InvalidRequestError) as error:
-            return calls.Answer(outcomes=[accounting.refused(row, error)])
+            return recording.Answer(outcomes=[accounting.refused(row, error)])
         outcome = accounting.from_member(row, member, tag=self._tag)
-        return calls.Answer([outcome], untagged=[] if outcome.tagged else [row])
+        return recording.Answer([outcome], untagged=[] if outcome.tagged else [row])
 
-    async def _rename(self, row: calls.Row) -> calls.Answer:
+    async def _rename(self, row: calls.Row) -> recording.Answer:
         """The contact's address changed: the member keeps its history under the new one."""
         assert row.old_hash is not None
         try:
@@ -322,38 +324,38 @@ class Push:
                 {"email_address": row.email, "merge_fields": orjson.loads(row.fields or "{}")},
             )  # fmt: skip
         except NotFoundError:
-            return calls.Answer(reread=[row])
+            return recording.Answer(reread=[row])
         except (RefusedError, InvalidRequestError) as error:
             return await self._rename_refused(row, error)
         async with self._db.transaction(self._run.org_id) as session:
             await accounting.move_member(session, self._target.id, row.old_hash, row.address_hash)
         outcome = accounting.from_member(row, member, tag=self._tag)
-        return calls.Answer([outcome], untagged=[] if outcome.tagged else [row])
+        return recording.Answer([outcome], untagged=[] if outcome.tagged else [row])
 
-    async def _rename_refused(self, row: calls.Row, error: MailchimpError) -> calls.Answer:
+    async def _rename_refused(self, row: calls.Row, error: MailchimpError) -> recording.Answer:
         """Then the new address is treated as wanted, in this run; the old one as left, in the next."""
         outcome = accounting.refused(row, error)
         outcome.code = "rename_refused"
         async with self._db.transaction(self._run.org_id) as session:
             await accounting.add_instead(session, self._run.id, row)
-        return calls.Answer([outcome])
+        return recording.Answer([outcome])
 
-    async def _archive(self, row: calls.Row) -> calls.Answer:
+    async def _archive(self, row: calls.Row) -> recording.Answer:
         try:
             await self._client.archive_member(self._target.list_id, row.address_hash.hex)
         except NotFoundError:
-            return calls.Answer([calls.Outcome(row, status="absent")])
+            return recording.Answer([recording.Outcome(row, status="absent")])
         except MethodNotAllowedError:  # archived already, or not archivable: look (MC 4.5)
-            return calls.Answer(reread=[row])
+            return recording.Answer(reread=[row])
         except (RefusedError, InvalidRequestError) as error:
-            return calls.Answer([accounting.refused(row, error)])
-        return calls.Answer([calls.Outcome(row, status="archived")])
+            return recording.Answer([accounting.refused(row, error)])
+        return recording.Answer([recording.Outcome(row, status="archived")])
 
     # --- rows that an answer left open ------------------------------------------------------------
 
     async def _reread(self, taken: calls.Taken, rows: Sequence[calls.Row]) -> None:
         """Reads each member again; the mirror takes over what is true, the row is settled by it."""
-        outcomes: list[calls.Outcome] = []
+        outcomes: list[recording.Outcome] = []
         for row in rows:
             await self._check()
             try:
@@ -367,7 +369,7 @@ class Push:
                     await merge_and_record(session, self._actor, self._target.id, [member])
             outcomes.append(accounting.settle(row, member, self._tag, self._resources.clock()))
         async with self._db.transaction(self._run.org_id) as session:
-            await calls.record(
+            await recording.record(
                 session, self._run, taken.id, self._segment_id, outcomes, calls=len(rows)
             )
         untagged = [
@@ -389,7 +391,7 @@ class Push:
         except (TransientError, ThrottledError) as error:
             raise WeatherError from error
         async with self._db.transaction(self._run.org_id) as session:
-            await calls.tag_members(
+            await recording.tag_members(
                 session, self._run, self._segment_id, [r.address_hash for r in rows]
             )
 
