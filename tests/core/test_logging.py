@@ -23,7 +23,11 @@ def _canaries() -> list[str]:
     return [KEY, JWT, ADDRESS, make_token(uuid7()), "postgresql://u:pass-word@h/d"]
 
 
-@pytest.mark.parametrize("canary", _canaries())
+@pytest.mark.parametrize(
+    "canary",
+    _canaries(),
+    ids=["key", "jwt", "address", "token", "url"],  # the same in each process
+)
 def test_no_way_of_logging_lets_a_secret_through(log: io.StringIO, canary: str) -> None:
     ours = structlog.get_logger("ours")
     ours.info("event", detail=f"about {canary}", nested={"list": [canary], canary: 1})

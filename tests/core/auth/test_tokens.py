@@ -158,7 +158,9 @@ class TestScopes:
         assert answer.headers["www-authenticate"].startswith("Bearer")
 
     @pytest.mark.parametrize(
-        "header", ["Bearer x", "Bearer", "Basic eDp5", "Bearer " + make_token(uuid4())]
+        "header",
+        ["Bearer x", "Bearer", "Basic eDp5", "Bearer " + make_token(uuid4())],
+        ids=["garbage", "nothing", "another scheme", "of nobody"],  # the same in each process
     )
     async def test_with_a_bad_token_is_401(self, anonymous: httpx.AsyncClient, header: str) -> None:
         answer = await anonymous.get("/mailchimp/audit/list", headers={"Authorization": header})
