@@ -62,6 +62,7 @@ class Stage:
     org_id: UUID
     list_id: str
     control: httpx.AsyncClient
+    environment: dict[str, str]
     worker: psutil.Process
     peak: int = 0
 
@@ -130,10 +131,10 @@ class Stage:
 
 
 @contextlib.asynccontextmanager
-async def stage(*, durable: bool = False) -> AsyncIterator[Stage]:
+async def stage(*, worker: bool = True) -> AsyncIterator[Stage]:
     """Starts everything; nothing is left afterwards."""
     with contextlib.ExitStack() as stack:
-        postgres = stack.enter_context(EmbeddedPostgres(durable=durable))
+        postgres = stack.enter_context(EmbeddedPostgres(durable=False))
         valkey = stack.enter_context(EmbeddedValkey())
         postgres.create_database("bench")
         await asyncio.to_thread(migrations.upgrade, postgres.url("bench"))
@@ -169,19 +170,23 @@ async def stage(*, durable: bool = False) -> AsyncIterator[Stage]:
         actor = Actor.cli(org_id, "bench")
         await connection.connect(resources, actor, ready["apiKey"])
         found = await audiences.list_audiences(resources, actor)
-        worker = subprocess.Popen(
-            [sys.executable, "-m", "mcsync", "worker"],
-            env={k: v for k, v in os.environ.items() if not k.startswith("MCSYNC_")} | environment,
-        )
-        stack.callback(_end, worker)
+        working: psutil.Process | None = None
+        if worker:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "mcsync", "worker"],
+                env={k: v for k, v in os.environ.items() if not k.startswith("MCSYNC_")}
+                | environment,
+            )
+            stack.callback(_end, process)
+            working = psutil.Process(process.pid)
         superuser = await asyncpg.connect(postgres.url("bench"))
         async with httpx.AsyncClient(base_url=ready["control"], timeout=600) as control:
-            while not await superuser.fetchval("select count(*) from worker_heartbeats"):
+            while worker and not await superuser.fetchval("select count(*) from worker_heartbeats"):
                 await asyncio.sleep(0.1)
             await control.patch("/config", json={"history": False})
             yield Stage(
                 resources, superuser, org_id, found[0].audience_id, control,
-                psutil.Process(worker.pid),
+                environment, working or psutil.Process(),
             )  # fmt: skip
         await superuser.close()
         await resources.close()

@@ -26,7 +26,7 @@ from mcsync.core.jobs.arq_settings import job, worker_options
 from mcsync.core.logging import configure_logging
 from mcsync.core.resources import Resources
 from mcsync.core.settings import Settings
-from mcsync.features.sync import dispatch, jobs
+from mcsync.features.sync import dispatch, housekeeping, jobs
 
 _log = structlog.get_logger(__name__)
 
@@ -37,6 +37,7 @@ _ROOM_FOR_ORDERS = 20
 _DISPATCH_SECONDS = 1.0
 _SCHEDULE_SECONDS = 20.0
 _HEARTBEAT_SECONDS = 10.0
+_TIDY_SECONDS = 3600.0
 
 
 def run(settings: Settings) -> None:
@@ -91,6 +92,7 @@ async def serve(settings: Settings) -> None:
         asyncio.create_task(
             _every(_SCHEDULE_SECONDS, stopping, lambda: dispatch.schedule(resources))
         ),
+        asyncio.create_task(_every(_TIDY_SECONDS, stopping, lambda: housekeeping.tidy(resources))),
         asyncio.create_task(
             _every(_HEARTBEAT_SECONDS, stopping, lambda: _beat(resources, worker_id))
         ),
