@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -124,6 +125,28 @@ class World:
         )  # fmt: skip
         assert all(r.code == "opt_in_not_newer" for r in result.rejections), result
         return result
+
+    async def crowd(self, count: int, *, start: int = 0, **fields: Any) -> None:
+        """Contacts ``C<n>`` at ``c<n>@acme.example``, opted in, of Sales."""
+        given = {"department": "Sales", "optStatus": "opted_in"} | fields
+        rows = [
+            {"entityType": "employee", "entityId": f"C{n}", "email": f"c{n}@acme.example"} | given
+            for n in range(start, start + count)
+        ]
+        await contacts.upsert(
+            self.resources, self.actor, [ContactInput.model_validate(row) for row in rows],
+            PreferencesConsentSink(self.resources, self.actor), confirm_withdrawals=True,
+        )  # fmt: skip
+
+    async def statuses(self, list_id: str | None = None) -> dict[str, int]:
+        """How many members the audience has in each status."""
+        members = await self.sandbox.members(list_id or self.list_id)
+        return dict(Counter(member["status"] for member in members))
+
+    async def approve(self, run_id: UUID) -> RunView:
+        """Approves a run and works on it to its end."""
+        await service.approve(self.resources, self.actor, run_id)
+        return await self.work(run_id)
 
     async def delete(self, entity_id: str) -> None:
         """The contact left, through ``contacts.delete``."""
