@@ -249,9 +249,33 @@ class World:
 
     async def delete_tag(self, tag_id: int) -> None:
         """The staff deletes a tag at Mailchimp."""
-        url = f"{self.resources.settings.mailchimp_url}/lists/{self.list_id}/segments/{tag_id}"
-        answer = await self.resources.http.delete(url, auth=("any", self.api_key))
+        await self._staff("DELETE", f"segments/{tag_id}")
+
+    async def make_field(self, tag: str, kind: str, *, choices: Sequence[str] = ()) -> None:
+        """The staff makes a merge field."""
+        options = {"choices": list(choices)} if choices else {}
+        await self._staff(
+            "POST", "merge-fields", {"tag": tag, "name": tag, "type": kind, "options": options}
+        )
+
+    async def require_field(self, tag: str) -> None:
+        """The staff makes a merge field required."""
+        fields = (await self._staff("GET", "merge-fields?count=100"))["merge_fields"]
+        field = next(f for f in fields if f["tag"] == tag)
+        body = {"name": field["name"], "required": True}
+        await self._staff("PATCH", f"merge-fields/{field['merge_id']}", body)
+
+    async def map_fields(self, fields: dict[str, str]) -> None:
+        """Says which source feeds which merge field."""
+        await audience_service.set_merge_fields(self.resources, self.actor, self.list_id, fields)
+
+    async def _staff(self, method: str, path: str, body: Any = None) -> Any:
+        url = f"{self.resources.settings.mailchimp_url}/lists/{self.list_id}/{path}"
+        answer = await self.resources.http.request(
+            method, url, json=body, auth=("any", self.api_key)
+        )
         answer.raise_for_status()
+        return answer.json() if answer.content else None
 
     # looking
 

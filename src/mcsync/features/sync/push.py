@@ -234,7 +234,8 @@ class Push:
             if accounting.says_status_is_required(error) and not self._target.requires_status:
                 raise accounting.StatusRequiredError from error
             if len(rows) == 1:
-                return recording.Answer(outcomes=[accounting.refused(rows[0], error)])
+                alone = recording.Answer(outcomes=[accounting.refused(rows[0], error)])
+                return await self._insist(alone) if reducing else alone
             middle = len(rows) // 2
             first, second = await self._send(rows[:middle]), await self._send(rows[middle:])
             return recording.Answer(

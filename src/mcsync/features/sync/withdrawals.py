@@ -27,10 +27,12 @@ from mcsync.features.sync.pull import merge_and_record
 from mcsync.mailchimp import (
     BATCH_SIZE,
     CredentialError,
+    InvalidRequestError,
     Lane,
     MailchimpClient,
     MailchimpError,
     NotFoundError,
+    RefusedError,
     account_rows,
 )
 
@@ -217,14 +219,23 @@ class _Carrier:
         if known:
             await self._in_bulk(known)
         for order in orders:
-            if order.outcome is None:
+            if order.outcome is not None:
+                continue
+            try:
                 await self._alone(order)
+            except (InvalidRequestError, RefusedError) as error:
+                # stays open and is tried again; the others do not wait for it
+                _log.warning("withdrawal_refused", order=str(order.id), title=error.title)
+                order.error = "refused"
 
     async def _in_bulk(self, orders: Sequence[_Order]) -> None:
         rows = [{"email_address": o.email, "status": "unsubscribed"} for o in orders]
-        result = await self._client.batch_subscribe(
-            self._list_id, rows, update_existing=True, skip_merge_validation=True
-        )
+        try:
+            result = await self._client.batch_subscribe(
+                self._list_id, rows, update_existing=True, skip_merge_validation=True
+            )
+        except (InvalidRequestError, RefusedError):
+            return  # one bad row refuses them all: each goes alone
         fates = account_rows([o.email for o in orders], result).rows
         for order, fate in zip(orders, fates, strict=True):
             if fate.member is not None and fate.member.status == "unsubscribed":
