@@ -23,11 +23,15 @@ from mcsync.features.sync.payload import payload_sql
 # An opt-in that an import only assumed (no `consentGivenAt`, so its time is the import's own) does not
 # speak for somebody who unsubscribed in person.
 _EXPLICIT = """exists (
-                 select from people o join contacts c on c.id = o.id
+                 select from contacts c
                  join preference_events v on v.org_id = :org and v.entity_type = c.entity_type
                       and v.entity_id = c.entity_id
-                 where o.mh = b.mh and v.status = 'opted_in' and v.applied
-                   and v.effective_at = b.given_at
+                 where c.org_id = :org and c.deleted_at is null
+                   and c.address_hash = any(array(
+                       select b.mh union all
+                       select x.source_hash from audience_aliases x
+                       where x.audience_id = :audience and x.member_hash = b.mh))
+                   and v.status = 'opted_in' and v.applied and v.effective_at = b.given_at
                    and not (jsonb_exists(v.proof, 'line') and v.effective_at >= v.recorded_at))"""
 
 WANTED_ACTIONS = ("add", "update", "resubscribe", "rename")
@@ -155,6 +159,7 @@ summed as (
            bool_or(dc) as dc, bool_or(dl) as dl,
            (array_agg(id order by updated_at desc, id) filter (where ac or al))[1] as feeds_in,
            (array_agg(id order by updated_at desc, id) filter (where al))[1] as feeds_unset,
+           (array_agg(id order by updated_at desc, id))[1] as holder,
            min(email) as any_email,
            bool_or(exists (select from suppressions u where u.org_id = :org and u.kind = 'address'
                            and u.key = people.address_key and u.lifted_at is null)) as suppressed
@@ -166,7 +171,7 @@ facts as (
                 when coalesce(s.all_in, false) then 'in' else 'unset' end as e,
            coalesce(s.suppressed, false) as suppressed,
            coalesce(s.m0, false) as m0,
-           s.oc, s.ol, s.dc, s.dl, s.feeds_in, s.feeds_unset, s.any_email, a.withdrawn_source,
+           s.oc, s.ol, s.dc, s.dl, s.feeds_in, s.feeds_unset, s.holder, s.any_email, a.withdrawn_source,
            greatest(s.given_at, a.given_at) as given_at,
            greatest(s.withdrawn_at, a.withdrawn_at) as withdrawn_at
     from cand k left join summed s using (mh) left join address_state a using (mh)
@@ -306,7 +311,7 @@ renamed as materialized (  -- row 4: the feeder's last address here is free, and
         limit 1) o on true
 ),
 decided as (
-    select mh, e, m0, claimed, feeder, tagged, status, payload, payload_hash, payload_tags, owned,
+    select mh, e, m0, claimed, suppressed, feeder, holder, tagged, status, payload, payload_hash, payload_tags, owned,
            given_at, refusal, old_hash, double_opt_in,
            case when old_hash is not null then 'rename' else ruling end as action,
            -- row 2: only where it also no longer matches; all that left: always

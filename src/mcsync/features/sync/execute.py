@@ -165,7 +165,7 @@ class Execution:
                     "segment": run.segment_id,
                     "audience": run.audience_id,
                     "tag": tags.tag_name(ctx.scope.segment.name),
-                },  # fmt: skip
+                },
             )
         if todo:
             tag_id, tag = await tags.ensure_tag(self._db, client, ctx.scope, ctx.list_id)

@@ -21,9 +21,11 @@ from mcsync.features.sync import decide
 _TEMPORARY = (
     "set local work_mem = '256MB'",
     "create temp table cand (mh uuid) on commit drop",
+    """create temp table plan_people (id uuid, mh uuid, pref text, updated_at timestamptz)
+       on commit drop""",
     """create temp table plan_rows (
-        mh uuid, feeder uuid, email text, action text, reason text, untag boolean, old_hash uuid,
-        skipped_contact uuid) on commit drop""",
+        mh uuid, contact_id uuid, feeder uuid, claimed boolean, suppressed boolean, e text, email text,
+        action text, reason text, untag boolean, old_hash uuid) on commit drop""",
     """create temp table plan_skips (contact_id uuid, mh uuid, reason text) on commit drop""",
 )
 
@@ -91,34 +93,41 @@ select r.address_hash from audience_refusals r
 where r.audience_id = :audience and (r.changed_xid >= :mark or r.next_try_at <= :now)
 """
 
+# In two steps with fresh statistics between them: what comes out of the rules has sizes that no planner
+# guesses, and a wrong guess costs hours at a million contacts.
 _DECIDE = """
 with {ctes},
-ranked as (
-    select p.id, p.mh, p.pref,
-           row_number() over (partition by p.mh
-                              order by (p.id = k.feeder) desc, p.updated_at desc, p.id) as place
-    from people p join claims k using (mh) where p.m0
-),
-rows as (
-    insert into plan_rows
-    select d.mh, d.feeder, d.email, d.action, d.reason, d.untag, d.old_hash, r.id
-    from decided d left join ranked r on r.mh = d.mh and r.place = 1
-    where d.action is not null
-      -- the address that a rename moves away from is dealt with by the rename
-      and not exists (select from decided o where o.old_hash = d.mh)
+matching as (
+    insert into plan_people select id, mh, pref, updated_at from people where m0
 )
-insert into plan_skips
-select r.id, r.mh, case
-    when k.suppressed then 'suppressed'
-    when r.pref = 'opted_out' then 'opted_out'
-    when k.e = 'out' then 'address_opted_out'
-    when not k.claimed and r.pref = 'unset' then 'not_opted_in'
-    when not k.claimed then 'address_not_opted_in'
-    when r.place > 1 then 'shared_address'
-    else d.reason end
-from ranked r join claims k using (mh) join decided d using (mh)
-where not k.claimed or r.place > 1 or d.action = 'skip'
+insert into plan_rows
+select mh, coalesce(feeder, holder), feeder, claimed, suppressed, e, email, action, reason, untag,
+       old_hash
+from decided
 """
+
+_AFTERWARDS = (
+    "analyze plan_people",
+    "analyze plan_rows",
+    # the address that a rename moves away from is dealt with by the rename
+    """update plan_rows d set action = null from plan_rows o
+       where o.old_hash is not null and o.old_hash = d.mh""",
+    """insert into plan_skips
+       select r.id, r.mh, case
+           when d.suppressed then 'suppressed'
+           when r.pref = 'opted_out' then 'opted_out'
+           when d.e = 'out' then 'address_opted_out'
+           when not d.claimed and r.pref = 'unset' then 'not_opted_in'
+           when not d.claimed then 'address_not_opted_in'
+           when r.place > 1 then 'shared_address'
+           else d.reason end
+       from (select p.id, p.mh, p.pref, row_number() over (
+                 partition by p.mh order by (p.id = k.feeder) desc, p.updated_at desc, p.id) as place
+             from plan_people p join plan_rows k using (mh)) r
+       join plan_rows d using (mh)
+       where not d.claimed or r.place > 1 or d.action = 'skip'""",
+    "delete from plan_rows where action is null or action = 'skip'",
+)
 
 _NO_ADDRESS = """
 insert into plan_skips
@@ -186,6 +195,8 @@ async def decide_all(
     await session.execute(text("analyze cand"))
     decision = decide.build(scope)
     await _run(session, _DECIDE.format(ctes=decision.ctes), decision.params)
+    for statement in _AFTERWARDS:
+        await session.execute(text(statement))
     await _run(session, _NO_ADDRESS.format(matches=matches), base)
     counted = await _run(
         session,
@@ -215,9 +226,9 @@ async def store(
         session,
         """insert into sync_changes (org_id, run_id, seq, address_hash, contact_id, email, action,
                                      reason, untag, old_hash, state)
-           select :org, :run, row_number() over (), mh, coalesce(feeder, skipped_contact), email, action,
+           select :org, :run, row_number() over (), mh, contact_id, email, action,
                   reason, untag, old_hash, 'planned'
-           from plan_rows where action <> 'skip'""",
+           from plan_rows""",
         base,
     )
     await _run(
@@ -256,9 +267,7 @@ async def store(
                select from contacts c where c.org_id = :org and c.address_hash = x.source_hash)""",
         base,
     )
-    planned = await _counts(
-        session, "select action, count(*) from plan_rows where action <> 'skip' group by 1", {}
-    )
+    planned = await _counts(session, "select action, count(*) from plan_rows group by 1", {})
     skipped = await _counts(
         session,
         "select reason, count(*) from segment_skips where segment_id = :segment group by 1",
@@ -287,8 +296,7 @@ async def preview(
     """A full plan that stores nothing: counts, counts by action and reason, and a sample of each."""
     xmin, full, matched = await decide_all(session, scope, mark=None)
     everything = """
-        select action, reason, mh, coalesce(feeder, skipped_contact) as contact_id, email
-        from plan_rows where action <> 'skip'
+        select action, reason, mh, contact_id, email from plan_rows
         union all
         select 'skip', s.reason, s.mh, s.contact_id, c.email
         from plan_skips s join contacts c on c.id = s.contact_id"""
