@@ -12,9 +12,12 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from mcsync.core.auth import Actor, Scope, requires
 from mcsync.core.web.deps import PageDep, ResourcesDep
-from mcsync.core.web.openapi import problems
+from mcsync.core.web.openapi import problems as documented
 from mcsync.core.web.schemas import Page
-from mcsync.features.sync import service
+from mcsync.features.sync import (
+    problems,  # noqa: F401 - registers its codes
+    service,
+)
 from mcsync.features.sync.schemas import (
     RUN_EVENT,
     Action,
@@ -51,7 +54,9 @@ async def sync(
     return run
 
 
-@router.post("/preview", summary="See what a sync would do", responses=problems(404, 409, 502, 504))
+@router.post(
+    "/preview", summary="See what a sync would do", responses=documented(404, 409, 502, 504)
+)
 async def preview(body: PreviewInput, resources: ResourcesDep, actor: Reader) -> PreviewView:
     """Counts by action and reason and a sample of rows, for a stored segment or an unsaved definition.
 
@@ -61,7 +66,7 @@ async def preview(body: PreviewInput, resources: ResourcesDep, actor: Reader) ->
     return await service.preview(resources, actor, body)
 
 
-@router.get("/listRuns", summary="Runs, newest first", responses=problems(404))
+@router.get("/listRuns", summary="Runs, newest first", responses=documented(404))
 async def list_runs(
     resources: ResourcesDep,
     actor: Reader,
