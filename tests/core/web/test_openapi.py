@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -30,6 +31,15 @@ def _operations(schema: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]]
     ]
 
 
+def _texts(part: Any) -> Iterator[str]:
+    """Every summary and description, wherever it stands."""
+    for name, below in part.items() if isinstance(part, dict) else enumerate(part):
+        if name in ("summary", "description") and isinstance(below, str):
+            yield below
+        elif isinstance(below, dict | list):
+            yield from _texts(below)
+
+
 class TestDescription:
     def test_is_the_same_each_time(self) -> None:
         assert render_openapi(create_app()) == render_openapi(create_app())
@@ -54,6 +64,14 @@ class TestDescription:
         for path, _, operation in _operations(schema):
             assert operation.get("summary"), path
             assert operation.get("description"), path
+
+    def test_every_procedure_that_a_text_names_exists(self, schema: dict[str, Any]) -> None:
+        there = {path.removeprefix("/mailchimp/").replace("/", ".") for path in schema["paths"]}
+        spaces = {name.partition(".")[0] for name in there if "." in name and name[0] != "."}
+        words = re.compile(rf"\b(?:{'|'.join(spaces)})\.[a-z]\w+")
+        named = {name for text in _texts(schema) for name in words.findall(text)}
+        assert len(named) > 5
+        assert named - there == set()
 
     def test_problems_are_problems_with_an_example(self, schema: dict[str, Any]) -> None:
         for path, _, operation in _operations(schema):

@@ -26,7 +26,7 @@ class _Bearer(HTTPBearer):
             scheme_name="token",
             bearerFormat="mcs_...",
             description=(
-                "A service token of one organisation (`mcsync token issue`). Its role decides the "
+                "A service token of one organisation (`mcsync token create`). Its role decides the "
                 "scopes: viewer reads, editor also writes and runs, owner also connects and erases."
             ),
             auto_error=False,

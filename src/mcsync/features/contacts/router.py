@@ -162,6 +162,6 @@ async def delete(body: EntityInput, resources: ResourcesDep, actor: Writer) -> C
     """The contact left the organisation: the next syncs take it out of its segments.
 
     Nothing is erased: consent, history and withdrawals stay, and the contact is back with the next
-    contacts.upsert or contacts.import that names it. To erase a person, use preferences.gdprDelete.
+    contacts.upsert or contacts.import that names it.
     """
     return await service.delete(resources, actor, body.entity_type, body.entity_id)
