@@ -82,9 +82,7 @@ class TestRemovals:
         assert counted(run) == {"unsubscribe": 30, "done": 30}
         assert await world.statuses() == {"subscribed": 1, "unsubscribed": 30}
 
-    async def test_a_source_that_matches_nothing_is_held_however_small(
-        self, world: World
-    ) -> None:
+    async def test_a_source_that_matches_nothing_is_held_however_small(self, world: World) -> None:
         await world.crowd(2)
         segment = await world.segment()
         await world.sync(segment)
@@ -96,9 +94,7 @@ class TestRemovals:
         assert [h.kind for h in run.holds] == ["source_empty"]
         assert await world.statuses() == {"subscribed": 2}
 
-    async def test_a_deleted_segment_whose_members_leave_is_guarded_too(
-        self, world: World
-    ) -> None:
+    async def test_a_deleted_segment_whose_members_leave_is_guarded_too(self, world: World) -> None:
         await world.crowd(30)
         segment = await world.segment()
         await world.sync(segment)

@@ -148,8 +148,7 @@ class TestCallsUnderWay:
         await world.opt(person, "out")
         await world.wait(100)
         await world.orders()
-        still = [o for o in await open_orders(world)]
-        assert len(still) == 1
+        assert len(await open_orders(world)) == 1
 
         await world.wait(30)
         await world.orders()

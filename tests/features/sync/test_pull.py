@@ -17,8 +17,6 @@ async def consent(world: World, person: str) -> tuple[str, str | None]:
     return found.status, found.source
 
 
-
-
 class TestUnsubscribedByThePerson:
     @pytest.mark.parametrize("act", ["unsubscribe", "abuse"])
     async def test_is_a_withdrawal_of_every_contact_with_the_address(
@@ -87,7 +85,9 @@ class TestUnsubscribedByUsOrOthers:
 
         await world.sync(segment)
 
-        row = (await world.sql("select unsubscribed_by, unsubscribe_cause from audience_members"))[0]
+        row = (await world.sql("select unsubscribed_by, unsubscribe_cause from audience_members"))[
+            0
+        ]
         assert (row.unsubscribed_by, row.unsubscribe_cause) == ("us", "withdrawal")
         assert await consent(world, person) == ("opted_out", "console")
 
@@ -303,7 +303,9 @@ class TestHowMuchIsRead:
         same = (await world.sql("select high_water from audiences where high_water is not null"))[0]
         assert same == mark
         await world.sync(segment)
-        moved = (await world.sql("select high_water from audiences where high_water is not null"))[0]
+        moved = (await world.sql("select high_water from audiences where high_water is not null"))[
+            0
+        ]
         assert moved.high_water > mark.high_water
 
     async def test_the_mirror_keeps_no_address_of_members_who_are_no_contacts(

@@ -314,9 +314,7 @@ class TestRow15UnsubscribedInPersonAndOptedInAgainHere:
         assert run.skipped_by_reason == {"unsubscribed_by_person": 1}
         assert await world.status(ADA) == "unsubscribed"
 
-    async def test_an_opt_in_that_an_import_only_assumed_does_not_count(
-        self, world: World
-    ) -> None:
+    async def test_an_opt_in_that_an_import_only_assumed_does_not_count(self, world: World) -> None:
         await world.person(ADA, "subscribe_form")
         await world.person(ADA, "unsubscribe")
         segment = await world.segment()

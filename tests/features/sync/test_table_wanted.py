@@ -159,9 +159,7 @@ class TestRow12TheSame:
 
 
 class TestRow19RefusedForGood:
-    async def test_permanently_deleted_is_refused_once_and_then_skipped(
-        self, world: World
-    ) -> None:
+    async def test_permanently_deleted_is_refused_once_and_then_skipped(self, world: World) -> None:
         person = await world.contact(ADA)
         segment = await world.segment()
         await world.sync(segment)

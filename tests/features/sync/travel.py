@@ -52,9 +52,7 @@ async def install(superuser_url: str) -> None:
 class Travel:
     """The common clock of one test."""
 
-    def __init__(
-        self, superuser_url: str, resources: Resources, sandbox: SandboxControl
-    ) -> None:
+    def __init__(self, superuser_url: str, resources: Resources, sandbox: SandboxControl) -> None:
         self._url = superuser_url
         self._sandbox = sandbox
         self._shift = timedelta(0)

@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from mcsync.core.auth import Actor
 from mcsync.core.resources import Resources
+from mcsync.core.web.paging import PageParams
 from mcsync.features.audiences import repository as audiences
 from mcsync.features.audiences import service as audience_service
 from mcsync.features.connection import service as connection
@@ -30,7 +31,6 @@ from mcsync.features.segments.schemas import (
 )
 from mcsync.features.sync import execute, service, withdrawals
 from mcsync.features.sync.schemas import ChangeView, RunView
-from mcsync.core.web.paging import PageParams
 from tests.features.sync.travel import Travel
 from tests.support.organisations import Org, contact_row, insert_contacts
 from tests.support.sandbox import AdminAct, InternalMember, PersonAct, SandboxControl
@@ -97,7 +97,9 @@ class World:
     async def move(self, entity_id: str, email: str) -> None:
         """Gives a contact another address, in our own system."""
         row = contact_row(0, email=email)
-        probe = await insert_contacts(self.resources, self.org, [row | {"entity_id": f"x{uuid4()}"}])
+        probe = await insert_contacts(
+            self.resources, self.org, [row | {"entity_id": f"x{uuid4()}"}]
+        )
         await self.sql(
             """insert into contact_addresses (org_id, contact_id, address_hash, address_key, email)
                select org_id, id, address_hash, address_key, email from contacts
@@ -206,13 +208,17 @@ class World:
             run = await service.get(self.resources, self.actor, run_id)
             if run.status not in ("queued", "pulling", "planning", "pushing"):
                 return run
-            await self.sql("update sync_runs set next_attempt_at = now() where id = :run", run=run_id)
+            await self.sql(
+                "update sync_runs set next_attempt_at = now() where id = :run", run=run_id
+            )
         message = f"run does not end: {run}"
         raise AssertionError(message)
 
     async def orders(self) -> None:
         """Carries out what orders are due."""
-        for row in await self.sql("select distinct audience_id from audience_orders where status = 'open'"):
+        for row in await self.sql(
+            "select distinct audience_id from audience_orders where status = 'open'"
+        ):
             await withdrawals.carry_out(self.resources, self.org.id, row.audience_id)
 
     async def changes(self, run: RunView, **only: Any) -> list[ChangeView]:
@@ -291,7 +297,9 @@ class World:
     async def writes(self, since: int) -> list[str]:
         """The write calls since then, as ``METHOD last/path``."""
         calls = await self.sandbox.calls(since=since, write=True)
-        return [f"{c['method']} {c['path'].partition('/lists/')[2].partition('/')[2]}" for c in calls]
+        return [
+            f"{c['method']} {c['path'].partition('/lists/')[2].partition('/')[2]}" for c in calls
+        ]
 
     async def sql(self, statement: str, **params: Any) -> Sequence[Any]:
         """Runs one statement as the service, in the organisation."""
