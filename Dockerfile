@@ -6,7 +6,7 @@ COPY constraints.txt requirements.txt ./
 RUN pip install --no-cache-dir --require-hashes -r constraints.txt \
  && python -m venv /opt/mcsync \
  && /opt/mcsync/bin/pip install --no-cache-dir --require-hashes -r requirements.txt
-COPY pyproject.toml README.md alembic.ini ./
+COPY pyproject.toml README.md LICENSE alembic.ini ./
 COPY migrations migrations
 COPY examples/contacts.csv examples/contacts.csv
 COPY src src

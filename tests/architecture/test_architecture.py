@@ -83,7 +83,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
     return zipfile.ZipFile(next(folder.glob("*.whl")))
 
 
-def test_the_wheel_carries_migrations_examples_and_static_files(wheel: zipfile.ZipFile) -> None:
+def test_the_wheel_carries_migrations_examples_licence_and_static_files(wheel: zipfile.ZipFile) -> None:
     names = set(wheel.namelist())
     assert {
         "mcsync/alembic.ini",
@@ -96,6 +96,7 @@ def test_the_wheel_carries_migrations_examples_and_static_files(wheel: zipfile.Z
     static = ROOT / "src" / "mcsync" / "core" / "web" / "static"
     for file in static.rglob("*.*"):
         assert f"mcsync/core/web/static/{file.relative_to(static).as_posix()}" in names
+    assert [name for name in names if name.endswith(".dist-info/licenses/LICENSE")]
     assert not [name for name in names if name.startswith("tests/")]
 
 
