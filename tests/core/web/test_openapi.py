@@ -120,6 +120,21 @@ class TestDocs:
         assert unknown.status_code == 404
         assert "<script>" not in unknown.text
 
+    async def test_the_root_leads_there(self, anonymous: httpx.AsyncClient) -> None:
+        answer = await anonymous.get("/")
+        assert (answer.status_code, answer.headers["location"]) == (307, "/docs")
+
+    @pytest.mark.parametrize(
+        ("path", "status"),
+        [("/", 307), ("/docs", 200), ("/health/live", 200), ("/health/ready", 200)],
+    )
+    async def test_head_is_answered_as_get(
+        self, anonymous: httpx.AsyncClient, path: str, status: int
+    ) -> None:
+        got, head = await anonymous.get(path), await anonymous.head(path)
+        assert got.status_code == head.status_code == status
+        assert head.headers["content-length"] == got.headers["content-length"]
+
     async def test_description_is_served(self, anonymous: httpx.AsyncClient) -> None:
         assert (await anonymous.get("/openapi.json")).json()["info"]["title"] == "mcsync"
 

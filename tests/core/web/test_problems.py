@@ -35,7 +35,7 @@ def _raised() -> Iterator[tuple[str, int, str]]:
                 continue
             for given in node.keywords:
                 if given.arg == "code" and isinstance(given.value, ast.Constant):
-                    yield given.value.value, kinds[name].status, f"{place}:{node.lineno}"
+                    yield str(given.value.value), kinds[name].status, f"{place}:{node.lineno}"
 
 
 def test_every_code_that_is_raised_has_a_page() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from fastapi import APIRouter, FastAPI
-from starlette.responses import HTMLResponse
+from starlette.responses import HTMLResponse, RedirectResponse
 from starlette.staticfiles import StaticFiles
 
 from mcsync.core.errors import NotFoundError
@@ -68,7 +68,15 @@ _PROBLEMS: Final = """<!doctype html>
 router = APIRouter(include_in_schema=False)
 
 
+@router.get("/")
+@router.head("/")
+async def root() -> RedirectResponse:
+    """Whoever only knows the address of the service lands where the rest is explained."""
+    return RedirectResponse("/docs", status_code=307, headers=_HEADERS)
+
+
 @router.get("/docs")
+@router.head("/docs")
 async def docs() -> HTMLResponse:
     """Swagger UI."""
     return HTMLResponse(_DOCS, headers=_HEADERS)
@@ -106,6 +114,6 @@ def _page(title: str, content: str) -> HTMLResponse:
 
 
 def install_docs(app: FastAPI) -> None:
-    """Adds /docs, its assets and /problems."""
+    """Adds /docs, where / leads, its assets and /problems."""
     app.include_router(router)
     app.mount("/docs/static", StaticFiles(directory=_STATIC), name="docs-static")

@@ -44,6 +44,7 @@ class Readiness(ResponseModel):
 
 
 @router.get("/live", summary="Is the process alive?")
+@router.head("/live", include_in_schema=False)
 async def live() -> Liveness:
     """Touches nothing: a slow database is no reason to restart the API."""
     return Liveness(status="ok")
@@ -54,6 +55,7 @@ async def live() -> Liveness:
     summary="Can the API serve?",
     responses={503: {"model": Readiness, "description": "Not now"}},
 )
+@router.head("/ready", include_in_schema=False)
 async def ready(resources: ResourcesDep, response: Response) -> Readiness:
     """Asks PostgreSQL, its migrations and Redis, for at most a second each."""
     (database, migrations), redis = await asyncio.gather(_database(resources), _redis(resources))
