@@ -146,9 +146,11 @@ class TestFramework:
 
 
 class TestValidation:
-    async def _errors(self, owner: httpx.AsyncClient, **sent: Any) -> list[dict[str, str]]:
+    async def _errors(
+        self, owner: httpx.AsyncClient, *, path: str = "/mailchimp/probe/act", **sent: Any
+    ) -> list[dict[str, str]]:
         headers = {"Content-Type": "application/json"} if "content" in sent else {}
-        answer = await owner.post("/mailchimp/probe/act", headers=headers, **sent)
+        answer = await owner.post(path, headers=headers, **sent)
         body = _is_problem(answer, 422, "invalid_request")
         assert CANARY not in answer.text
         assert KEY not in answer.text
@@ -169,6 +171,18 @@ class TestValidation:
         )
         assert plain["pointer"] == "/extra"
         assert {error["pointer"] for error in secrets} == {"/*"}
+
+    async def test_one_of_several_kinds_is_pointed_at_once(self, owner: httpx.AsyncClient) -> None:
+        sent = {"entityType": "employee", "entityId": "1", "attributes": {"floor": [], "str": {}}}
+        errors = await self._errors(
+            owner, path="/mailchimp/contacts/upsert", json={"contacts": [sent, {"entityId": "2"}]}
+        )
+        assert [(error["pointer"], error["code"]) for error in errors] == [
+            ("/contacts/0/attributes/floor", "string_type"),
+            ("/contacts/0/attributes/str", "string_type"),
+            ("/contacts/1/entityType", "missing"),
+        ]
+        assert errors[0]["message"].startswith("Input should be a valid string or a valid integer")
 
     async def test_broken_json(self, owner: httpx.AsyncClient) -> None:
         (error,) = await self._errors(owner, content=f'{{"name": "{CANARY}"'.encode())

@@ -29,6 +29,7 @@ from mcsync.core.web.problems import problem_kind
 PROBLEM_TYPE: Final = "application/problem+json"
 _RETRY_SECONDS: Final = 30
 _SOON_SECONDS: Final = 1
+_EXPECTED: Final = "Input should be "
 _PLAIN_NAME: Final = re.compile(r"^[A-Za-z_]{1,30}[0-9]{0,2}$")
 """A field name that may be repeated in a pointer; whatever looks otherwise could be a secret."""
 
@@ -104,7 +105,7 @@ def as_mcsync_error(error: Exception) -> McsyncError:
         case McsyncError():
             return error
         case RequestValidationError():
-            return _invalid(error.errors())
+            return _invalid(error.errors(), error.body)
         case HTTPException():
             return _http(error)
         case mailchimp.MailchimpError():
@@ -173,22 +174,48 @@ def _mailchimp(error: mailchimp.MailchimpError) -> McsyncError:
     return errors.UpstreamRefusedError("Mailchimp refused this request.", extra={**upstream})
 
 
-def _invalid(found: Sequence[Any]) -> McsyncError:
-    problems = [_field_problem(one) for one in found]
+def _invalid(found: Sequence[Any], body: object) -> McsyncError:
+    by_place: dict[tuple[object, ...], list[Mapping[str, Any]]] = {}
+    for one in found:
+        by_place.setdefault(_place(one, body), []).append(one)
+    problems = [_field_problem(place, several) for place, several in by_place.items()]
     return InvalidRequestError(
         "The request does not match its schema; see errors.", errors=problems
     )
 
 
-def _field_problem(found: Mapping[str, Any]) -> FieldProblem:
-    loc = tuple(found.get("loc", ()))
+def _place(found: Mapping[str, Any], body: object) -> tuple[object, ...]:
+    """Where it is wrong. Of a union, pydantic also names the kind it tried: no part of the body."""
+    where, *path = found.get("loc") or ("body",)
+    if where != "body":
+        return (where, *path[:1])
+    place, at = [where], body
+    for number, part in enumerate(path):
+        lacking = number == len(path) - 1 and found.get("type") == "missing"
+        if isinstance(at, Mapping) and (part in at or lacking):
+            at = at.get(part)
+        elif isinstance(at, list) and isinstance(part, int) and part < len(at):
+            at = at[part]
+        else:
+            continue
+        place.append(part)
+    return tuple(place)
+
+
+def _field_problem(place: tuple[object, ...], several: Sequence[Mapping[str, Any]]) -> FieldProblem:
+    """One problem of a place; where several kinds are possible, that of the kind which was meant."""
+    meant = [one for one in several if not str(one.get("type", "")).endswith("_type")]
+    found = (meant or several)[0]
     kind, message = str(found.get("type", "invalid")), str(found.get("msg", ""))
     if kind == "json_invalid":
         return FieldProblem("", "json_invalid", "The body is not valid JSON.")
     if "valid email address" in message:
         # pydantic's own text repeats parts of the address
         kind, message = "invalid_email", "Not a valid e-mail address."
-    where, path = (loc[0], loc[1:]) if loc else ("body", ())
+    if not meant:
+        others = {str(one.get("msg", "")).removeprefix(_EXPECTED): None for one in several}
+        message = _EXPECTED + " or ".join(others) if len(others) > 1 else message
+    where, path = place[0], place[1:]
     if where == "body":
         pointer = "".join(f"/{_plain(part)}" for part in path)
     else:
