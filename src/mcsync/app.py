@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from uuid import UUID
 
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 from starlette.middleware import Middleware
 from starlette.types import Scope
 
@@ -91,6 +92,9 @@ def create_app(settings: Settings | None = None, resources: Resources | None = N
     install_error_handlers(app)
     for router in ROUTERS:
         app.include_router(match_by_prefix(router))
+    app.state.procedures = frozenset(
+        route.path for router in ROUTERS for route in router.routes if isinstance(route, APIRoute)
+    )
     app.state.consent_sink = preferences_deps.consent_sink
     app.state.leave_hook = sync_deps.leave_hook
     install_docs(app)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import random
 from collections import Counter
 from datetime import timedelta
@@ -10,6 +11,7 @@ from typing import Any
 
 import asyncpg
 import httpx
+import orjson
 import pytest
 from fastapi import FastAPI
 
@@ -56,6 +58,17 @@ class TestReplay:
         assert second.headers["idempotency-replayed"] == "true"
         assert second.headers["content-type"] == "application/json"
         assert await _effects(onlooker) == 1
+
+    async def test_is_logged_with_its_route(
+        self, owner: httpx.AsyncClient, log: io.StringIO
+    ) -> None:
+        path = "/mailchimp/contacts/upsert"
+        sent = {"contacts": [{"entityType": "vendor", "entityId": "V-1", "email": "a@b.example"}]}
+        for _ in range(2):
+            answer = await owner.post(path, json=sent, headers={"Idempotency-Key": "logged"})
+        assert answer.headers["idempotency-replayed"] == "true"
+        requests = [line for line in log.getvalue().splitlines() if '"route"' in line]
+        assert [orjson.loads(line)["route"] for line in requests] == [path, path]
 
     async def test_without_a_key_everything_happens_each_time(
         self, owner: httpx.AsyncClient, onlooker: asyncpg.Connection

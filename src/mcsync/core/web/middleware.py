@@ -130,4 +130,7 @@ def _request_id(scope: Scope) -> str:
 def _route(scope: Scope) -> str:
     """The template of the route, never the path itself: a path may carry a secret."""
     path = getattr(scope.get("route"), "path", None)
-    return path if isinstance(path, str) else "(none)"
+    if isinstance(path, str):
+        return path
+    # answered before its route was looked up, as replays are; a procedure's path has no parameters
+    return scope["path"] if scope["path"] in scope["app"].state.procedures else "(none)"
