@@ -83,6 +83,20 @@ class TestUpsert:
         assert found["attributes"] == {"a": "1"}
         assert found["version"] == 2
 
+    async def test_an_address_left_out_is_kept_but_cannot_be_cleared(self, editor: Caller) -> None:
+        await editor.upserted(PERSON)
+        names = {key: value for key, value in PERSON.items() if key != "email"}
+        changed = await editor.upserted(
+            names | {"firstName": "Ada"},
+            names | {"entityId": "new"},
+            *({**PERSON, "firstName": "Bo", "email": cleared} for cleared in (None, "", " ")),
+        )
+        assert counts(changed) == (5, 0, 1, 0, 4)
+        assert codes(changed) == [(index, "email", "missing_email") for index in (1, 2, 3, 4)]
+        found = await editor.contact()
+        assert (found["firstName"], found["email"]) == ("Ada", PERSON["email"])
+        assert counts(await editor.upserted(names)) == (1, 0, 0, 1, 0)
+
     async def test_contacts_may_differ_in_what_they_leave_out(self, editor: Caller) -> None:
         other = PERSON | {"entityId": "E-2", "email": "bo@nordlicht-werke.example"}
         await editor.upserted(

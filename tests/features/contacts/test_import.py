@@ -145,6 +145,22 @@ class TestFile:
         assert (found["firstName"], found["lastName"]) == ("Ada", None)
         assert found["attributes"] == {"a": "1"}
 
+    async def test_an_address_is_kept_by_objects_without_one_but_not_by_empty_cells(
+        self, editor: Caller
+    ) -> None:
+        await editor.took(f"{HEAD}\nemployee,E-1,a@n.example\n")
+        answer = await editor.took(
+            b'{"entityType":"employee","entityId":"E-1","lastName":"L","optStatus":"opted_out"}\n'
+            b'{"entityType":"employee","entityId":"E-2","lastName":"L"}',
+            "application/x-ndjson",
+        )
+        assert counts(answer) == (2, 0, 1, 0, 1)
+        assert codes(answer) == [(2, "email", "missing_email")]
+        answer = await editor.took(f"{HEAD},lastName\nemployee,E-1,,X\n")
+        assert codes(answer) == [(2, "email", "missing_email")]
+        found = await editor.contact()
+        assert (found["lastName"], found["email"]) == ("L", "a@n.example")
+
     async def test_of_rows_about_the_same_contact_the_first_right_one_is_taken(
         self, editor: Caller
     ) -> None:

@@ -100,6 +100,7 @@ async def import_(
     `location`, `employmentType`, `employmentStatus`, `optStatus`, `consentSource`, `consentGivenAt`; case,
     spaces, dashes and underscores in them do not matter. Every other column is an attribute. A column that
     the file lacks keeps its values; an empty cell clears. Of rows about the same contact the first is taken.
+    A JSON object follows contacts.upsert: a known contact may leave out even `email`.
 
     `optStatus` `opted_out` withdraws at once, even where the rest of the row is refused. `opted_in` applies
     where no withdrawal of the contact or its address is as late as `consentGivenAt`; else the row is taken,

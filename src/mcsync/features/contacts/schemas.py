@@ -44,6 +44,7 @@ _REJECTED: dict[str, JsonValue] = {
 class ContactInput(RequestModel):
     """A contact as its own system knows it. A field left out keeps its value; null or "" clears it.
 
+    Only `email` cannot be cleared, and a contact that is new cannot be without.
     Attributes are merged by name in the same way. What is wrong with one contact is reported, and does
     not keep the others out.
     """

@@ -234,6 +234,8 @@ async def _take(
             "Somebody was erased while these contacts were read. Send them again.",
             code="erased_meanwhile",
         )
+    if intake.masked:
+        await staging.keep_addresses(session)
     await staging.refuse_suppressed(session)
     await staging.refuse_duplicates(session)
     if intake.consent and not confirm_withdrawals:

@@ -45,6 +45,13 @@ where s.code is null and s.entity_type = d.entity_type and s.entity_id = d.entit
   and s.line > d.line
 """
 
+_KEPT_ADDRESSES = f"""
+update {STAGED} s set email = c.email, address_hash = c.address_hash, address_key = c.address_key
+from contacts c
+where s.code is null and s.email is null
+  and c.org_id = :org and c.entity_type = s.entity_type and c.entity_id = s.entity_id
+"""
+
 # An erased person stays away under their own id, and under the address, unless another living contact
 # holds it.
 _SUPPRESSED = f"""
@@ -105,6 +112,17 @@ async def prepare(session: AsyncSession, rows: int) -> None:
         await session.execute(text("set local enable_nestloop = off"))
     await session.execute(
         text(f"analyze {STAGED} (entity_type, entity_id, code, address_hash, opt_status)")
+    )
+
+
+async def keep_addresses(session: AsyncSession) -> None:
+    """Rows that leave the address out keep that of their contact; a new contact is refused without one."""
+    await session.execute(text(_KEPT_ADDRESSES), {"org": org_of(session)})
+    await session.execute(
+        text(
+            f"update {STAGED} set code = 'missing_email', field = 'email'"
+            " where code is null and email is null"
+        )
     )
 
 

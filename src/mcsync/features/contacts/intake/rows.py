@@ -86,7 +86,10 @@ def unreadable(value: str) -> str | None:
 
 @dataclass(slots=True)
 class Row:
-    """What a row says. ``None`` and the empty text both clear a field that is provided."""
+    """What a row says. ``None`` and the empty text both clear a field that is provided.
+
+    The address cannot be cleared; a row without the very field keeps it (:func:`staging.keep_addresses`).
+    """
 
     line: int
     values: Mapping[str, str | None]
@@ -107,18 +110,19 @@ class RowStager:
         """The COPY lines of one row: itself, or one for each thing that is wrong with it."""
         problems: list[Problem] = []
         entity_type, entity_id = self._entity(row, problems)
-        email = self._email(row, problems)
+        keeps_email = "email" not in row.values
+        email = None if keeps_email else self._email(row, problems)
         for field in OPTIONAL_FIELDS:
             _check_text(field, row.values.get(field), problems)
         attributes = _attributes(row.attributes, problems)
         status, source, given = self._consent(row, problems)
-        if problems or entity_type is None or entity_id is None or email is None:
+        if problems or entity_type is None or entity_id is None:
             # An opt-out holds even where the rest of its row is refused.
             known = entity_type is not None and entity_id is not None and status == "opted_out"
             return self.refuse(
                 row.line, problems, (entity_type, entity_id, source) if known else None
             )
-        digest, key = self.addresses.hashes(email)
+        digest, key = self.addresses.hashes(email) if email else (NULL, NULL)
         entity = self.addresses.entity_key(entity_type, entity_id) if self.entity_keys else NULL
         fields = [escaped((row.values.get(field) or "").strip()) for field in OPTIONAL_FIELDS]
         return "\t".join((
