@@ -615,7 +615,7 @@ def upgrade() -> None:
     op.create_index(
         "ix_sync_changes_todo",
         "sync_changes",
-        ["run_id", "action", "seq"],
+        ["run_id", "seq"],
         unique=False,
         postgresql_where=sa.text("state = 'planned'"),
     )

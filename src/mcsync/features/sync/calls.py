@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+import orjson
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -59,10 +60,12 @@ class Taken:
 _PICK = """
 with n as materialized (
     select seq from sync_changes
-    where run_id = :run and state = 'planned' and action = any(cast(:actions as text[]))
+    where run_id = :run and state = 'planned' and seq > :after
+      and action = any(cast(:actions as text[]))
     order by seq limit :most for update skip locked)
 update sync_changes h set state = 'taken', call_id = :call, tries = tries + 1
 from n where h.run_id = :run and h.seq = n.seq
+returning h.seq, h.address_hash, h.action
 """
 
 # Empty values are sent only where our last push was not empty (sync.md 3). An update never carries a
@@ -70,8 +73,7 @@ from n where h.run_id = :run and h.seq = n.seq
 # it was waiting for its confirmation.
 _DECIDE = """
 with picked as materialized (
-    select seq, address_hash as mh, action as planned from sync_changes
-    where run_id = :run and call_id = :call),
+    select * from json_to_recordset(cast(:picked as json)) as p(seq bigint, mh uuid, planned text)),
 cand as materialized (select distinct mh from picked),
 {ctes}
 select p.seq, d.mh, d.email, d.action, d.reason, d.status, d.wanted_status,
@@ -131,10 +133,11 @@ async def take(
     call_id: UUID,
     actions: Sequence[str],
     most: int,
+    after: int,
     tag: str,
     requires_status: bool = False,
 ) -> Taken | None:
-    """Takes the next rows of these actions; None when there are none left.
+    """Takes the next rows of these actions beyond ``after`` (their ``seq``); None when there are none.
 
     Raises :class:`FencedError` where the run is another worker's by now, or is being cancelled.
     """
@@ -153,23 +156,32 @@ async def take(
         raise FencedError
     picked = (
         await session.execute(
-            text(_PICK), {"run": run.id, "call": call_id, "actions": list(actions), "most": most}
+            text(_PICK),
+            {
+                "run": run.id,
+                "call": call_id,
+                "actions": list(actions),
+                "most": most,
+                "after": after,
+            },
         )
-    ).rowcount  # type: ignore[attr-defined]
+    ).all()
     if not picked:
         return None
     decided = await session.execute(
         text(_DECIDE.format(ctes=decision.ctes)),
         {
             **decision.params,
-            "run": run.id,
-            "call": call_id,
+            "picked": orjson.dumps(
+                [{"seq": seq, "mh": mh, "planned": planned} for seq, mh, planned in picked],
+                default=str,
+            ).decode(),
             "tag": tag,
             "requires_status": requires_status,
         },
     )
     rows = [Row(*found) for found in decided]
-    if len(rows) < picked:
+    if len(rows) < len(picked):
         await session.execute(
             text(_DROP),
             {

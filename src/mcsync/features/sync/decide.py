@@ -115,7 +115,7 @@ def _matching(scope: PlanScope) -> tuple[dict[str, str], dict[str, Any]]:
     return flags, params
 
 
-CONSENT_CTES = """
+_CONSENT = """
 src as (  -- our own hashes behind each member hash
     select k.mh, k.mh as sh from cand k
     where not exists (select from audience_aliases x
@@ -124,7 +124,7 @@ src as (  -- our own hashes behind each member hash
     select k.mh, x.source_hash from cand k
     join audience_aliases x on x.audience_id = :audience and x.member_hash = k.mh
 ),
-address_state as (  -- what is recorded of the address itself, whoever holds it now
+address_state as materialized (  -- what is recorded of the address itself, whoever holds it now
     select s.mh,
            bool_or(a.withdrawn_at is not null
                    and (a.given_at is null or a.given_at <= a.withdrawn_at)) as withdrawn,
@@ -132,11 +132,11 @@ address_state as (  -- what is recorded of the address itself, whoever holds it 
            max(a.given_at) as given_at,
            (array_agg(a.withdrawn_source order by a.withdrawn_at desc nulls last))[1]
                as withdrawn_source
-    from src s join address_consents a on a.org_id = :org and a.address_hash = s.sh
+    from src s {address_consents}
     group by s.mh
 )
 """
-"""Relations from ``cand (mh uuid)`` to the recorded state of each address."""
+
 
 # Materialised steps: inlined into each other, the nested expressions would be planned some forty times.
 _PEOPLE = """
@@ -145,11 +145,10 @@ people as materialized (  -- every living contact with the address
            coalesce(p.status, 'unset') as pref, p.consent_given_at, p.consent_withdrawn_at,
            {m0} as m0, {oc} as oc, {ol} as ol, {ac} as ac, {al} as al, {dc} as dc, {dl} as dl
     from src s
-    join contacts c on c.org_id = :org and c.address_hash = s.sh and c.deleted_at is null
-    left join email_preferences p on p.org_id = c.org_id
-         and p.entity_type = c.entity_type and p.entity_id = c.entity_id
+    {contacts}
+    {email_preferences}
 ),
-summed as (
+summed as materialized (
     select mh,
            bool_or(pref = 'opted_out') as any_out,
            bool_and(pref = 'opted_in') as all_in,
@@ -206,10 +205,9 @@ joined as (
            r.last_seen_at as refused_at
     from claims c
     left join contacts w on w.id = c.feeder
-    left join audience_members m on m.audience_id = :audience and m.address_hash = c.mh
-    left join segment_members t on t.segment_id = :segment and t.audience_id = :audience
-         and t.address_hash = c.mh
-    left join audience_refusals r on r.audience_id = :audience and r.address_hash = c.mh
+    {audience_members}
+    {segment_members}
+    {audience_refusals}
     left join lateral (
         select email from audience_aliases x
         where x.audience_id = :audience and x.member_hash = c.mh limit 1) x on true
@@ -358,12 +356,54 @@ decided as (
 """
 
 
-def build(scope: PlanScope) -> Decision:
+_JOINS = {
+    "address_consents": ("join", "a", "a.org_id = :org and a.address_hash = s.sh"),
+    "contacts": (
+        "join", "c", "c.org_id = :org and c.address_hash = s.sh and c.deleted_at is null",
+    ),
+    "email_preferences": (
+        "left join", "p",
+        "p.org_id = c.org_id and p.entity_type = c.entity_type and p.entity_id = c.entity_id",
+    ),
+    "audience_members": (
+        "left join", "m", "m.audience_id = :audience and m.address_hash = c.mh",
+    ),
+    "segment_members": (
+        "left join", "t",
+        "t.segment_id = :segment and t.audience_id = :audience and t.address_hash = c.mh",
+    ),
+    "audience_refusals": (
+        "left join", "r", "r.audience_id = :audience and r.address_hash = c.mh",
+    ),
+}  # fmt: skip
+
+
+def _joins(by_key: bool) -> dict[str, str]:
+    """The joins to the big tables.
+
+    ``by_key``: one look-up by the whole key for each row, which is right for a few hundred. Left to
+    itself the planner may read an organisation's or a segment's whole part of a table for every row,
+    as long as its statistics do not know yet how large that part has become.
+    """
+    if not by_key:
+        return {table: f"{kind} {table} {a} on {on}" for table, (kind, a, on) in _JOINS.items()}
+    return {
+        table: f"{kind} lateral (select * from {table} {a} where {on} offset 0) {a} on true"
+        for table, (kind, a, on) in _JOINS.items()
+    }
+
+
+def consent_ctes(*, by_key: bool) -> str:
+    """Relations from ``cand (mh uuid)`` to the recorded state of each address."""
+    return _CONSENT.format(**_joins(by_key))
+
+
+def build(scope: PlanScope, *, by_key: bool = False) -> Decision:
     """The decision for one segment in one audience, over a relation ``cand (mh uuid)``.
 
     Put ``with cand as (...),`` (or have a table of that name and put ``with``) before ``ctes``; read
     from ``decided``, and from ``people`` and ``claims`` for the contacts behind it. An ``action`` of
-    null means: nothing to do.
+    null means: nothing to do. ``by_key``: for a few hundred candidates.
     """
     flags, params = _matching(scope)
     payload, payload_params = payload_sql(scope.merge_map, scope.merge_types, alias="w")
@@ -376,5 +416,7 @@ def build(scope: PlanScope) -> Decision:
         "on_leave": scope.segment.on_leave,
         "now": scope.now,
     }
-    ctes = CONSENT_CTES + "," + _PEOPLE.format(**flags, payload=payload, explicit=_EXPLICIT)
+    joins = _joins(by_key)
+    people = _PEOPLE.format(**flags, **joins, payload=payload, explicit=_EXPLICIT)
+    ctes = _CONSENT.format(**joins) + "," + people
     return Decision(ctes, params)

@@ -108,7 +108,6 @@ class Change(OrgScopedRow, Base):
         Index(
             "ix_sync_changes_todo",
             "run_id",
-            "action",
             "seq",
             postgresql_where=text("state = 'planned'"),
         ),

@@ -73,7 +73,7 @@ class Push:
         self._actor = actor
         self._client = client
         self._run = run
-        self._decision = decide.build(scope)
+        self._decision = decide.build(scope, by_key=True)
         self._segment_id = scope.segment.id
         self._target = target
         self._tag_id = tag_id
@@ -81,6 +81,7 @@ class Push:
         self._check = check
         self._lanes = resources.settings.slots_per_account + _SPARE_LANES
         self._misses = 0
+        self._after: dict[str, int] = {}
 
     async def carry_out(self, audience: AudienceState) -> None:
         """All phases. Raises :class:`WeatherError`, ``MailchimpError`` (credentials), ``FencedError``."""
@@ -143,11 +144,23 @@ class Push:
             await asyncio.gather(watching, *lanes, return_exceptions=True)
 
     async def _take(self, actions: Sequence[str], most: int) -> calls.Taken | None:
-        async with self._db.transaction(self._run.org_id) as session:
-            return await calls.take(
-                session, self._run, self._decision, call_id=uuid7(), actions=actions, most=most,
-                tag=self._tag, requires_status=self._target.requires_status,
-            )  # fmt: skip
+        """The next call's rows. Goes on where the last one ended, and looks once more from the start:
+
+        rows whose call failed are planned again behind that point.
+        """
+        while True:
+            after = self._after.get(actions[0], 0)
+            async with self._db.transaction(self._run.org_id) as session:
+                taken = await calls.take(
+                    session, self._run, self._decision, call_id=uuid7(), actions=actions, most=most,
+                    after=after, tag=self._tag, requires_status=self._target.requires_status,
+                )  # fmt: skip
+            if taken is not None and taken.rows:
+                last = max(row.seq for row in taken.rows)
+                self._after[actions[0]] = max(after, last)
+            if taken is not None or not after:
+                return taken
+            self._after[actions[0]] = 0
 
     async def _left(self, *actions: str) -> bool:
         async with self._db.transaction(self._run.org_id) as session:

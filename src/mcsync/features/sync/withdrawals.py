@@ -22,7 +22,7 @@ from mcsync.core.resources import Resources
 from mcsync.features.audiences import mirror
 from mcsync.features.connection import service as connection
 from mcsync.features.sync.calls import LOCK
-from mcsync.features.sync.decide import CONSENT_CTES
+from mcsync.features.sync.decide import consent_ctes
 from mcsync.features.sync.pull import merge_and_record
 from mcsync.mailchimp import (
     BATCH_SIZE,
@@ -58,7 +58,7 @@ returning o.id, o.address_hash, o.email, o.attempts
 # and is a call under way that was taken without knowing of the order?
 _STATE = f"""
 with cand as (select h as mh from unnest(cast(:hashes as uuid[])) as t(h)),
-{CONSENT_CTES},
+{consent_ctes(by_key=True)},
 preferred as (
     select s.mh, bool_or(p.status = 'opted_out') as out
     from src s join contacts c on c.org_id = :org and c.address_hash = s.sh
