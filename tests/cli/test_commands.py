@@ -200,6 +200,15 @@ class TestProcesses:
         first = mcsync("migrate", "--service-role", "mcsync_service")
         assert mcsync("migrate") == first
 
+    def test_a_role_that_cannot_be_made_is_one_sentence(
+        self, mcsync: Command, superuser_url: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("MCSYNC_MIGRATION_DATABASE_URL", superuser_url)
+        monkeypatch.delenv("MCSYNC_SERVICE_PASSWORD", raising=False)
+        said = str(mcsync("migrate", "--service-role", "nobody_knows", code=3))
+        assert "nobody_knows does not exist" in said
+        assert "MCSYNC_SERVICE_PASSWORD" in said
+
     @pytest.mark.parametrize("command", ["api", "worker"])
     def test_half_configured_processes_refuse_and_name_all_that_is_missing(
         self, command: str, mcsync: Command, monkeypatch: pytest.MonkeyPatch

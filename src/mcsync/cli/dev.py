@@ -10,11 +10,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mcsync.cli.console import Exit, Output, explained
+
+if TYPE_CHECKING:
+    from mcsync.stack import Ready
 
 DEFAULT_PORT = 8000
 
@@ -76,17 +79,20 @@ def dev(
                 sys.stdout.write(json.dumps(ready.line()) + "\n")
                 sys.stdout.flush()
             else:
-                _say(out, ready.url, ready.token, ready.mailchimp_url)
+                _say(out, ready)
             explained(out, stack.supervise)
         finally:
             out.note("Stopping")
             stack.stop()
 
 
-def _say(out: Output, url: str, token: str, mailchimp: str) -> None:
+def _say(out: Output, ready: Ready) -> None:
+    url, token = ready.url, ready.token
     out.console.print(f"\n[bold]mcsync is ready:[/] {url}/docs")
     out.console.print(f"  token      {token}", soft_wrap=True)
-    out.console.print(f"  Mailchimp  {mailchimp}", soft_wrap=True)
+    out.console.print(f"  Mailchimp  {ready.mailchimp_url}", soft_wrap=True)
+    if ready.mailchimp_key:  # the sandbox's; it is connected already
+        out.console.print(f"  API key    {ready.mailchimp_key}", soft_wrap=True)
     out.console.print(f"  try        curl -H 'Authorization: Bearer {token}' "
                       f"{url}/mailchimp/connection/get", soft_wrap=True)  # fmt: skip
     out.console.print("  stop       Ctrl-C\n")

@@ -88,7 +88,10 @@ def migrate(
         migrations.upgrade(url)
         if service_role:
             password = os.environ.get("MCSYNC_SERVICE_PASSWORD")
-            migrations.admit(url, service_role, password)
+            try:
+                migrations.admit(url, service_role, password)
+            except migrations.UnknownRoleError as error:
+                out.fail(Exit.NOT_CONFIGURED, str(error), kind="not_configured")
         return migrations.head()
 
     head = explained(out, work)

@@ -94,10 +94,14 @@ async def current(session: AsyncSession) -> str | None:
 SERVICE_GROUP = "mcsync_app"
 
 
+class UnknownRoleError(ValueError):
+    """There is no such role, and no password to make it with."""
+
+
 def admit(url: str, role: str, password: str | None) -> None:
     """Lets a login role work as the service: makes it if need be, and puts it into the group.
 
-    Raises ``ValueError`` when the role does not exist and there is no password to make it with.
+    Raises :class:`UnknownRoleError` when it does not exist and there is no password to make it with.
     """
 
     async def work() -> None:
@@ -120,7 +124,7 @@ async def _admit(connection: AsyncConnection, role: str, password: str | None) -
             message = (
                 f"The role {role} does not exist: give its password in MCSYNC_SERVICE_PASSWORD."
             )
-            raise ValueError(message)
+            raise UnknownRoleError(message)
         # Utility statements take no parameters, so the server quotes them.
         create = await connection.scalar(
             text(
