@@ -229,12 +229,17 @@ class Demo:
         self, title: str, segments: list[dict[str, Any]], runs: list[dict[str, Any]]
     ) -> None:
         self._title(title)
-        columns = ("matched", "add", "update", "unsubscribe", "unchanged", "skipped", "failed")
+        columns = {
+            "matched": "match", "add": "add", "update": "update", "unsubscribe": "unsub",
+            "unchanged": "same", "skipped": "skip",
+        }  # fmt: skip
+        if any(run["counts"]["failed"] for run in runs):
+            columns["failed"] = "fail"
         rows = [
             [segment["name"], *(str(run["counts"][c]) for c in columns), str(run["calls"])]
             for segment, run in zip(segments, runs, strict=True)
         ]
-        self._console.print(make_table(("segment", *columns, "calls"), rows))
+        self._console.print(make_table(("segment", *columns.values(), "calls"), rows))
         reasons = Counter[str]()
         for run in runs:
             reasons.update(run["skippedByReason"])
