@@ -202,6 +202,27 @@ class TestGet:
         gone = "select gone_at is not null from audiences where list_id = $1"
         assert await onlooker.fetchval(gone, SUPPLIERS) is True
 
+    async def test_once_pulled_members_are_counted_in_the_mirror(
+        self, connected: Caller, viewer: Caller, onlooker: asyncpg.Connection
+    ) -> None:
+        async def count() -> int:
+            answer = await viewer.query("audiences.get", audienceId=ALL_STAFF)
+            counted = answer.json()["memberCount"]
+            assert isinstance(counted, int)
+            return counted
+
+        await count()
+        await onlooker.execute("update audiences set stats = stats || '{\"memberCount\": 7}'")
+        assert await count() == 7
+        await onlooker.execute(
+            "insert into audience_members (org_id, audience_id, address_hash, status)"
+            " select org_id, id, gen_random_uuid(), status from audiences,"
+            " unnest(array['subscribed', 'subscribed', 'unsubscribed', 'absent']) status"
+        )
+        assert await count() == 7
+        await onlooker.execute("update audiences set high_water = now()")
+        assert await count() == 2
+
 
 class TestSetMergeFields:
     async def test_anonymous_is_refused(self, anyone: Caller) -> None:

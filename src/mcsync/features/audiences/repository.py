@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from mcsync.core.db import org_of
 from mcsync.features.audiences.merge_map import Field
-from mcsync.features.audiences.models import Audience
+from mcsync.features.audiences.models import Audience, Member
 from mcsync.features.connection.models import Connection
 
 _FRESH = {"populate_existing": True}
@@ -104,6 +104,20 @@ async def ensure_audience(
         Audience.list_id == list_id,
     )
     return (await session.execute(statement, execution_options=_FRESH)).scalar_one()
+
+
+async def subscribed(session: AsyncSession, audience_id: UUID) -> int:
+    """How many members the mirror knows as subscribed."""
+    counted = await session.scalar(
+        select(func.count())
+        .select_from(Member)
+        .where(
+            Member.org_id == org_of(session),
+            Member.audience_id == audience_id,
+            Member.status == "subscribed",
+        )
+    )
+    return counted or 0
 
 
 async def known_besides(

@@ -93,7 +93,10 @@ class AudienceView(ResponseModel):
 
     audience_id: AudienceId
     name: str
-    member_count: int
+    member_count: int = Field(
+        description="Subscribed members as of the last pull, and with what was sent since; before the"
+        " first sync, Mailchimp's own count."
+    )
     double_optin: bool
     marketing_permissions: bool
     merge_fields: list[MergeFieldView]

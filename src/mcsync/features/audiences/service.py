@@ -60,14 +60,21 @@ def merge_map(audience: Audience) -> dict[str, str]:
     return map_in_force(audience.merge_field_map, fields, known=known)
 
 
-def view(audience: Audience) -> AudienceView:
-    """How a mirrored audience is shown."""
+async def view(session: AsyncSession, audience: Audience) -> AudienceView:
+    """How a mirrored audience is shown.
+
+    Its members are counted in the mirror, which knows at once what a sync has sent; before the first
+    complete pull, Mailchimp's own number is all there is.
+    """
     fields = Field.stored(audience.merge_fields)
     in_force = merge_map(audience)
+    members = audience.stats.get("memberCount", 0)
+    if audience.high_water is not None:
+        members = await repository.subscribed(session, audience.id)
     return AudienceView(
         audience_id=audience.list_id,
         name=audience.name,
-        member_count=audience.stats.get("memberCount", 0),
+        member_count=members,
         double_optin=audience.double_optin,
         marketing_permissions=audience.stats.get("marketingPermissions", False),
         merge_fields=[
@@ -152,7 +159,8 @@ async def get(
         except _WEATHER:
             if refresh or read_at is None:
                 raise
-    return view(audience)
+    async with resources.db.transaction(actor.org_id) as session:
+        return await view(session, audience)
 
 
 async def set_merge_fields(
@@ -192,7 +200,7 @@ async def set_merge_fields(
             entity_id=audience.id,
             diff={"map": [in_force, merge_map(after)], "proposed": stored is None},
         )
-        return view(after)
+        return await view(session, after)
 
 
 async def create_merge_fields(
@@ -222,6 +230,8 @@ async def create_merge_fields(
     now = _tags(audience)
     created = [field.tag for field in missing if field.tag in now]
     await _record_created(resources, actor, audience.id, created)
+    async with resources.db.transaction(actor.org_id) as session:
+        shown = await view(session, audience)
     return CreatedMergeFields(
         created=created,
         existing=[field.tag for field in wanted if field.tag in before],
@@ -230,7 +240,7 @@ async def create_merge_fields(
             for tag, message in refused.items()
             if tag not in now
         ],
-        audience=view(audience),
+        audience=shown,
     )
 
 
