@@ -83,7 +83,9 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
     return zipfile.ZipFile(next(folder.glob("*.whl")))
 
 
-def test_the_wheel_carries_migrations_examples_licence_and_static_files(wheel: zipfile.ZipFile) -> None:
+def test_the_wheel_carries_migrations_examples_licence_and_static_files(
+    wheel: zipfile.ZipFile,
+) -> None:
     names = set(wheel.namelist())
     assert {
         "mcsync/alembic.ini",
