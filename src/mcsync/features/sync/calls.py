@@ -238,12 +238,25 @@ def cause(row: Row) -> str:
     return "left" if row.reason == "left" else "withdrawal"
 
 
-async def mark_sent(session: AsyncSession, call_id: UUID) -> None:
-    """The call leaves now: an order waits for its answer, at most two minutes from here."""
-    await session.execute(
-        text("update audience_calls set sent_at = clock_timestamp() where id = :call"),
+NOT_SENT = "not sent"
+
+
+async def mark_sent(session: AsyncSession, call_id: UUID) -> bool:
+    """The call leaves now: an order waits for its answer, at most two minutes from here.
+
+    False, and nothing is marked, where an order for one of its addresses was placed since it was taken.
+    """
+    marked = await session.execute(
+        text(
+            """update audience_calls c set sent_at = clock_timestamp()
+               where c.id = :call and c.state = 'taken' and not exists (
+                   select from unnest(c.addresses) h
+                   join audience_orders o on o.audience_id = c.audience_id and o.address_hash = h
+                        and o.status = 'open')"""
+        ),
         {"call": call_id},
     )
+    return bool(marked.rowcount)  # type: ignore[attr-defined]
 
 
 async def put_back(session: AsyncSession, run: Claimed, call_id: UUID, *, error: str) -> None:
@@ -266,10 +279,11 @@ async def put_back(session: AsyncSession, run: Claimed, call_id: UUID, *, error:
         ),
         {"call": call_id, "error": error},
     )
-    await session.execute(
-        text("update sync_runs set calls = calls + 1, revision = revision + 1 where id = :run"),
-        {"run": run.id},
-    )
+    if error != NOT_SENT:
+        await session.execute(
+            text("update sync_runs set calls = calls + 1, revision = revision + 1 where id = :run"),
+            {"run": run.id},
+        )
 
 
 async def recover(session: AsyncSession, run: Claimed) -> int:

@@ -44,6 +44,8 @@ _SPARE_LANES = 3
 """Lanes beyond the slots: while some record an answer, the others keep every slot in use."""
 _WATCH_SECONDS = 0.2
 _GRACE_SECONDS = 1.0
+_SINGLES = 20
+"""Changes that one lane takes at a time for single calls: deciding costs as much for one as for many."""
 _GIVE_UP_AFTER = 25
 """So many calls in a row without one answer: the weather is too bad, the run is postponed."""
 
@@ -173,9 +175,22 @@ class Push:
             )
             return bool(rows.scalar_one())
 
-    async def _sending(self, taken: calls.Taken) -> None:
-        async with self._db.transaction(self._run.org_id) as session:
-            await calls.mark_sent(session, taken.id)
+    async def _sending(self, taken: calls.Taken) -> bool:
+        """Marks the call as sent; False where it must not leave, and its rows are planned again.
+
+        The wait for a slot may have been long: somebody may have withdrawn meanwhile, or the run may be
+        asked to stop.
+        """
+        leaves = False
+        try:
+            await self._check()
+            async with self._db.transaction(self._run.org_id) as session:
+                leaves = await calls.mark_sent(session, taken.id)
+        finally:
+            if not leaves:
+                async with self._db.transaction(self._run.org_id) as session:
+                    await calls.put_back(session, self._run, taken.id, error=calls.NOT_SENT)
+        return leaves
 
     async def _missed(self, taken: calls.Taken, error: MailchimpError) -> None:
         """The outcome is unknown: plan the rows again, wait a little, give up after too many."""
@@ -190,13 +205,13 @@ class Push:
         await asyncio.sleep(random.random() * min(10.0, 0.25 * 2 ** min(self._misses, 6)))  # noqa: S311
 
     async def _record(
-        self, taken: calls.Taken, answer: recording.Answer, *, count: int = 1
+        self, taken: calls.Taken, answer: recording.Answer, *, count: int = 1, last: bool = True
     ) -> None:
         self._misses = 0
         async with self._db.transaction(self._run.org_id) as session:
             await recording.record(
                 session, self._run, taken.id, self._segment_id, answer.outcomes, calls=count,
-                last=not answer.reread,
+                last=last and not answer.reread,
             )  # fmt: skip
         if answer.untagged:
             await self._tag_missing(answer.untagged)
@@ -209,24 +224,21 @@ class Push:
         """Takes, sends and records one bulk call; False when there was nothing to take."""
         if self._target.requires_status and len(actions) > 1:
             return False  # another lane found out that this account wants its rows another way
-        taken: calls.Taken | None = None
+        taken = await self._take(actions, BATCH_SIZE)
+        if taken is None:
+            return False
+        if not taken.rows:
+            return True
         try:
+            # taken beforehand, so that a slot is never held while the database works
             async with self._client.slot(Lane.BULK):
-                await self._check()  # the wait for the slot may have been long
-                taken = await self._take(actions, BATCH_SIZE)
-                if taken is None:
-                    return False
-                if not taken.rows:
+                if not await self._sending(taken):
                     return True
-                await self._sending(taken)
                 answer = await self._send(taken.rows)
         except (TransientError, ThrottledError) as error:
-            if taken is None:
-                raise WeatherError from error
             await self._missed(taken, error)
             return True
         except accounting.StatusRequiredError:
-            assert taken is not None
             await self._learn_status_is_required(taken)
             return False
         await self._record(taken, answer)
@@ -295,24 +307,28 @@ class Push:
     async def _single(
         self, action: str, act: Callable[[calls.Row], Awaitable[recording.Answer]]
     ) -> bool:
-        """Takes and carries out one change by a call of its own."""
-        taken: calls.Taken | None = None
+        """Takes a few changes and carries out each by a call of its own; records them together."""
+        taken = await self._take((action,), _SINGLES)
+        if taken is None:
+            return False
+        if not taken.rows or not await self._sending(taken):
+            return True
+        answer = recording.Answer()
         try:
-            async with self._client.slot(Lane.BULK):
-                await self._check()  # the wait for the slot may have been long
-                taken = await self._take((action,), 1)
-                if taken is None:
-                    return False
-                if not taken.rows:
-                    return True
-                await self._sending(taken)
-                answer = await act(taken.rows[0])
+            for row in taken.rows:
+                async with self._client.slot(Lane.BULK):
+                    await self._check()
+                    one = await act(row)
+                answer.outcomes += one.outcomes
+                answer.reread += one.reread
+                answer.untagged += one.untagged
         except (TransientError, ThrottledError) as error:
-            if taken is None:
-                raise WeatherError from error
+            if answer.outcomes:
+                answer.reread.clear()  # these are planned again with the rest
+                await self._record(taken, answer, count=len(answer.outcomes), last=False)
             await self._missed(taken, error)
             return True
-        await self._record(taken, answer)
+        await self._record(taken, answer, count=len(taken.rows))
         return True
 
     async def _patch(self, row: calls.Row) -> recording.Answer:
