@@ -56,15 +56,16 @@ class Taken:
     rows: list[Row]
 
 
-# Materialised: as a plain sub-select it may be run again and again, each time for other rows.
+# Materialised: as a plain sub-select it may be run again and again, each time for other rows. Updated by
+# their place, which the lock holds: by key the planner may read the whole run for every row.
 _PICK = """
 with n as materialized (
-    select seq from sync_changes
+    select ctid as place from sync_changes
     where run_id = :run and state = 'planned' and seq > :after
       and action = any(cast(:actions as text[]))
     order by seq limit :most for update skip locked)
 update sync_changes h set state = 'taken', call_id = :call, tries = tries + 1
-from n where h.run_id = :run and h.seq = n.seq
+from n where h.ctid = n.place
 returning h.seq, h.address_hash, h.action
 """
 

@@ -80,14 +80,16 @@ update audience_members m set
                         else string_to_array(o.payload_tags, ',') end,
     fed_by = coalesce(o.feeder, m.fed_by),
     pushed_at = clock_timestamp()
-from (select t.*, k.last_changed is null or t.last_changed is null
+from (select t.*, k.place, k.last_changed is null or t.last_changed is null
              or t.last_changed >= k.last_changed as newer
       from json_to_recordset(cast(:rows as json)) as t(
           h uuid, email text, action text, reason text, status text, last_changed timestamptz,
           contact_id text, opt timestamptz, signup timestamptz, created boolean, cause text,
           payload_hash uuid, payload_tags text, feeder uuid, given_at timestamptz)
-      join audience_members k on k.audience_id = :audience and k.address_hash = t.h) o
-where m.audience_id = :audience and m.address_hash = o.h
+      cross join lateral (
+          select ctid as place, last_changed from audience_members
+          where audience_id = :audience and address_hash = t.h for update) k) o
+where m.ctid = o.place
 """
 
 _RECORD_REFUSALS = """
@@ -107,10 +109,14 @@ on conflict (audience_id, address_hash) do update set
 """
 
 _RECORD_CHANGES = """
+with mine as materialized (
+    select ctid as place, seq from sync_changes where call_id = :call and state = 'taken' for update)
 update sync_changes h set state = o.state, outcome_code = o.code, outcome = o.message,
        done_at = clock_timestamp(), call_id = null
-from json_to_recordset(cast(:rows as json)) as o(seq bigint, state text, code text, message text)
-where h.run_id = :run and h.seq = o.seq and h.call_id = :call and h.state = 'taken'
+from mine
+join json_to_recordset(cast(:rows as json)) as o(seq bigint, state text, code text, message text)
+     on o.seq = mine.seq
+where h.ctid = mine.place
 """
 
 
@@ -142,7 +148,6 @@ async def record(
     changed = await session.execute(
         text(_RECORD_CHANGES),
         {
-            "run": run.id,
             "call": call_id,
             "rows": _json(
                 {
