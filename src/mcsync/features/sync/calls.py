@@ -250,10 +250,12 @@ async def mark_sent(session: AsyncSession, call_id: UUID) -> bool:
     marked = await session.execute(
         text(
             """update audience_calls c set sent_at = clock_timestamp()
-               where c.id = :call and c.state = 'taken' and not exists (
-                   select from unnest(c.addresses) h
-                   join audience_orders o on o.audience_id = c.audience_id and o.address_hash = h
-                        and o.status = 'open')"""
+               where c.id = :call and c.state = 'taken' and (
+                   c.kind in ('unsubscribe', 'archive') or not exists (
+                       select from unnest(c.addresses) h
+                       join audience_orders o on o.audience_id = c.audience_id
+                            and o.address_hash = h and o.status = 'open'
+                            and o.created_at > c.taken_at))"""
         ),
         {"call": call_id},
     )
