@@ -200,15 +200,17 @@ async def test_another_method_or_path_is_refused(stage: Stage) -> None:
     for op in operations():
         call = valid_call(op.id, stage.ours)
         for method in ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE", CANARY):
-            if method.lower() == op.method:
-                continue
+            health = op.path.startswith("/health/")
+            if method.lower() == op.method or (health and method == "HEAD"):
+                continue  # load balancers ask for health by HEAD
             body = {} if method in {"HEAD", "TRACE"} else {"json": call.body}
             answer = await stage.ours.api.request(method, op.path, params=dict(call.query), **body)
             if method == "HEAD":
                 found = [] if answer.status_code == 405 else [f"status {answer.status_code}"]
             else:
                 found = wrong_with_problem(answer, 405)
-            if answer.headers.get("allow") != op.method.upper():
+            allowed = {"GET", "HEAD"} if health else {op.method.upper()}
+            if answer.headers.get("allow") not in allowed:
                 found.append(f"allows {answer.headers.get('allow')}")
             wrong += [f"{method} {op.path}: {one}" for one in found]
         for path in (
