@@ -146,7 +146,10 @@ async def take(
     await session.execute(
         text(
             # a few hundred rows out of many: look-ups by index, whatever the statistics say as yet
-            "select set_config('random_page_cost', '1.1', true), " + LOCK.format(shared="_shared")
+            "select set_config('random_page_cost', '1.1', true), "
+            # and never by a plan made while the tables were still empty
+            "set_config('plan_cache_mode', 'force_custom_plan', true), "
+            + LOCK.format(shared="_shared")
         ),
         {"audience": str(run.audience_id)},
     )
