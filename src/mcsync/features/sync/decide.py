@@ -290,10 +290,13 @@ renamed as materialized (  -- row 4: the feeder's last address here is free, and
     select r.*, o.address_hash as old_hash
     from ruled r
     left join lateral (
-        select m.address_hash from audience_members m
+        select m.address_hash
+        from (  -- by its feeder and nothing else: while there are no statistics, the planner would
+                -- rather walk all subscribed members for each row
+              select * from audience_members f
+              where f.audience_id = :audience and f.fed_by = r.feeder offset 0) m
         where r.ruling = 'add' and r.status = 'absent' and not r.double_opt_in
-          and m.audience_id = :audience and m.fed_by = r.feeder and m.address_hash <> r.mh
-          and m.status = 'subscribed' and m.owned
+          and m.address_hash <> r.mh and m.status = 'subscribed' and m.owned
           -- nobody else's: neither under this address nor under one that stands for it here
           and not exists (
               select from (select m.address_hash as h union all
