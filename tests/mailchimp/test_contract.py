@@ -10,7 +10,7 @@ import jsonschema
 import orjson
 import pytest
 
-from mcsync.mailchimp import BatchOperation, MailchimpClient
+from mcsync.mailchimp import BatchOperation, MailchimpClient, WebhookEvents, WebhookSources
 from tests.mailchimp.test_client import HASH, Mailchimp, ok
 
 SPEC = Path(__file__).parents[3] / "shared" / "spec" / "mailchimp-marketing-3.0.85.openapi.json"
@@ -36,7 +36,14 @@ CALLS: dict[str, Callable[[MailchimpClient], Awaitable[object]]] = {
     "update": lambda c: c.update_member("l1", HASH, {"status": "unsubscribed"}),
     "put": lambda c: c.put_member("l1", HASH, MEMBER, skip_merge_validation=True),
     "archive": lambda c: c.archive_member("l1", HASH),
-    "erase": lambda c: c.delete_member_permanently("l1", HASH),
+    "erase": lambda c: c.delete_permanent("l1", HASH),
+    "permissions": lambda c: c.marketing_permissions("l1"),
+    "webhooks": lambda c: c.webhooks("l1"),
+    "create_webhook": lambda c: c.create_webhook(
+        "l1", url="https://x.org/h", events=WebhookEvents(), sources=WebhookSources(user=True)
+    ),
+    "update_webhook": lambda c: c.update_webhook("l1", "w1", url="https://x.org/h"),
+    "delete_webhook": lambda c: c.delete_webhook("l1", "w1"),
     "bulk": lambda c: c.batch_subscribe("l1", [ROW], update_existing=True, sync_tags=True),
     "create_tag": lambda c: c.create_tag("l1", "vip"),
     "rename_tag": lambda c: c.rename_tag("l1", 5, "vip"),
@@ -55,6 +62,10 @@ CALLS: dict[str, Callable[[MailchimpClient], Awaitable[object]]] = {
 }
 # Enough of every answer for every call to read it.
 ANSWER = {"id": 1, "account_id": "a", "merge_id": 1, "tag": "T"}
+TEXT_IDS = {
+    *("audience", "member", "update", "put", "submit_batch", "batch_status"),
+    *("create_webhook", "update_webhook"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +92,7 @@ def operation(spec: dict[str, Any], request: httpx.Request) -> dict[str, Any]:
 @pytest.mark.parametrize("name", CALLS)
 async def test_the_description_knows_the_request(name: str, spec: dict[str, Any]) -> None:
     answer = dict(ANSWER)
-    if name in {"audience", "member", "update", "put", "submit_batch", "batch_status"}:
+    if name in TEXT_IDS:
         answer["id"] = "x"
     mc = Mailchimp(ok(answer))
     await CALLS[name](mc.client)

@@ -14,6 +14,7 @@ from mcsync.mailchimp.endpoints.batches import BatchEndpoints
 from mcsync.mailchimp.endpoints.members import MemberEndpoints
 from mcsync.mailchimp.endpoints.merge_fields import MergeFieldEndpoints
 from mcsync.mailchimp.endpoints.tags import TagEndpoints
+from mcsync.mailchimp.endpoints.webhooks import WebhookEndpoints
 from mcsync.mailchimp.identity import data_centre
 from mcsync.mailchimp.retry import RetryPolicy
 from mcsync.mailchimp.slots import Lane, Slot, SlotLimiter
@@ -27,6 +28,7 @@ class MailchimpClient(
     TagEndpoints,
     MergeFieldEndpoints,
     BatchEndpoints,
+    WebhookEndpoints,
 ):
     """All calls to one account.
 

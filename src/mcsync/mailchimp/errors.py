@@ -9,6 +9,7 @@
     ├── MethodNotAllowedError   405 (archiving what is already archived, MC 4.5)
     ├── RefusedError            400 about one contact; `code` says why
     └── InvalidRequestError     any other 4xx: the request as a whole was refused
+        └── UnverifiableUrlError  400: a webhook's URL did not answer 200 when asked (MC 9)
 
 Transient and permanent are different classes and are told apart here only. The text of an
 error names status and title, never the detail: details carry e-mail addresses (MC 14), and
@@ -134,6 +135,10 @@ class InvalidRequestError(MailchimpError):
     """The request as a whole was refused; repeating it unchanged does not help."""
 
 
+class UnverifiableUrlError(InvalidRequestError):
+    """A webhook's URL did not answer 200 to Mailchimp's GET; nothing was changed (MC 9)."""
+
+
 # First match wins. The compliance text also names unsubscribe and bounce, so it leads.
 _REASONS: Final[tuple[tuple[RefusalCode, tuple[str, ...]], ...]] = (
     (RefusalCode.COMPLIANCE, ("compliance state",)),
@@ -210,6 +215,7 @@ def error_from_response(
 
 
 _Kind = TypeVar("_Kind", bound=MailchimpError)
+_UNVERIFIED: Final = "couldn't verify the url"
 _CLIENT_ERROR: Final = 400
 _FORBIDDEN: Final = 403
 _REQUEST_TIMEOUT: Final = 408
@@ -280,6 +286,8 @@ def _by_status(
             refused = problem.into(RefusedError)
             refused.code = problem.refusal()
             return refused
+        case 400 if _UNVERIFIED in problem.detail.lower():
+            return problem.into(UnverifiableUrlError)
         case status if status >= _SERVER_ERROR:
             error = problem.into(TransientError)
             error.outcome_unknown = write

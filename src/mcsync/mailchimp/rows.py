@@ -1,11 +1,14 @@
-"""The bulk call's rows: cut to size before, accounted for after (MC 3.3, 19.4)."""
+"""Members as they are sent: rows cut to size before, accounted for after (MC 3.3, 19.4)."""
 
-from collections.abc import Iterable, Iterator
+import ipaddress
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from itertools import islice
 from typing import Final, TypeVar
 
+from mcsync.mailchimp.endpoints.base import timestamp
 from mcsync.mailchimp.errors import RefusalCode, classify_refusal
 from mcsync.mailchimp.identity import normalise_address
 from mcsync.mailchimp.types.batch import BatchMember, BatchResult, BatchRowError
@@ -24,6 +27,38 @@ def chunked(rows: Iterable[_Row], size: int = BATCH_SIZE) -> Iterator[list[_Row]
     iterator = iter(rows)
     while chunk := list(islice(iterator, size)):
         yield chunk
+
+
+def consent_proof(
+    *, timestamp_opt: datetime | None = None, ip_opt: str | None = None
+) -> dict[str, str]:
+    """Return the properties that record when and from where somebody opted in (MC 16).
+
+    For rows of the bulk call and for single writes alike; what is None is left out. Raises
+    `ValueError` for a time without an offset or a text that is no IPv4 or IPv6 address: one
+    such row would make Mailchimp refuse the whole call.
+    """
+    proof: dict[str, str] = {}
+    if timestamp_opt is not None:
+        proof["timestamp_opt"] = timestamp(timestamp_opt)
+    if ip_opt is not None:
+        try:
+            proof["ip_opt"] = str(ipaddress.ip_address(ip_opt.strip()))
+        except ValueError:
+            # Not chained: the cause would quote the text.
+            message = "not an IP address"
+            raise ValueError(message) from None
+    return proof
+
+
+def permission_changes(enabled: Mapping[str, bool]) -> list[dict[str, object]]:
+    """Return the value of `marketing_permissions` in a single write, by permission id (MC 16).
+
+    Permissions not named keep their value. The bulk call does not take them.
+    """
+    return [
+        {"marketing_permission_id": ident, "enabled": value} for ident, value in enabled.items()
+    ]
 
 
 class RowOutcome(StrEnum):

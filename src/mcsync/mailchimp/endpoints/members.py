@@ -14,7 +14,7 @@ from mcsync.mailchimp.endpoints.base import (
 )
 from mcsync.mailchimp.errors import NotFoundError
 from mcsync.mailchimp.transport import Request, path
-from mcsync.mailchimp.types.member import Member, MembersPage
+from mcsync.mailchimp.types.member import MarketingPermission, Member, MembersPage
 
 SMALLEST_PAGE = 250
 """Pages above this size are not asked again after a 504: ask for a smaller one."""
@@ -131,14 +131,27 @@ class MemberEndpoints(Endpoints):
         )
         await self._call(request, nothing)
 
-    async def delete_member_permanently(self, list_id: str, subscriber_hash: str) -> None:
-        """Erase a member for good; it can never be imported again (MC 4.5, 16).
+    async def delete_permanent(self, list_id: str, subscriber_hash: str) -> None:
+        """Erase a member for good; return on Mailchimp's 204 only (MC 4.5, 16).
 
-        Raises `NotFoundError` for a stranger, also on repetition.
+        The address can never be added again through the API. Raises `NotFoundError` for a
+        stranger, also on repetition, and `MethodNotAllowedError` where Mailchimp will not
+        in the member's present state: neither proves an erasure, so read the member back.
         """
         target = _member(list_id, subscriber_hash) + "/actions/delete-permanent"
-        request = Request("members.delete_permanently", "POST", target, about_contact=True)
+        request = Request("members.delete_permanent", "POST", target, about_contact=True)
         await self._call(request, nothing)
+
+    async def marketing_permissions(self, list_id: str) -> tuple[MarketingPermission, ...]:
+        """Return the consent texts of an audience, as one of its members shows them (MC 16).
+
+        Mailchimp lists them nowhere else. Empty for an audience without GDPR fields, and for
+        one without members. `enabled` is that one member's.
+        """
+        params = {"count": "1", "fields": "members.marketing_permissions,total_items"}
+        request = Request("members.permissions", "GET", path("lists", list_id, "members"), params)
+        page = await self._call(request, decoder(MembersPage))
+        return page.members[0].marketing_permissions if page.members else ()
 
     async def _write(
         self,
