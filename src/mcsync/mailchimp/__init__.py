@@ -55,8 +55,16 @@ from mcsync.mailchimp.transport import build_http
 from mcsync.mailchimp.types.account import Account
 from mcsync.mailchimp.types.audience import Audience, AudienceStats
 from mcsync.mailchimp.types.batch import BatchMember, BatchResult, BatchRowError, BatchStatus
+from mcsync.mailchimp.types.campaign import (
+    Campaign,
+    CampaignsPage,
+    CampaignSummary,
+    FoundCampaign,
+    FoundCampaigns,
+)
 from mcsync.mailchimp.types.member import MarketingPermission, Member, MembersPage, MemberStatus
 from mcsync.mailchimp.types.merge_field import MergeField, MergeFieldOptions
+from mcsync.mailchimp.types.report import Bounces, Clicks, Opens, Report, ReportsPage
 from mcsync.mailchimp.types.tag import ChangedMember, SegmentError, SegmentMembersResult, Tag
 from mcsync.mailchimp.types.webhook import Webhook, WebhookEvents, WebhookSources
 from mcsync.mailchimp.webhooks import (
@@ -88,11 +96,18 @@ __all__ = [
     "BatchRow",
     "BatchRowError",
     "BatchStatus",
+    "Bounces",
+    "Campaign",
     "CampaignEvent",
+    "CampaignSummary",
+    "CampaignsPage",
     "ChangedMember",
     "CleanedEvent",
+    "Clicks",
     "CredentialError",
     "FieldError",
+    "FoundCampaign",
+    "FoundCampaigns",
     "Grant",
     "InvalidApiKey",
     "InvalidRequestError",
@@ -112,10 +127,13 @@ __all__ = [
     "MergeFieldOptions",
     "MethodNotAllowedError",
     "NotFoundError",
+    "Opens",
     "ProfileEvent",
     "RedisSlotStore",
     "RefusalCode",
     "RefusedError",
+    "Report",
+    "ReportsPage",
     "RetryPolicy",
     "RowAccounting",
     "RowOutcome",

@@ -11,8 +11,10 @@ from mcsync.mailchimp.caller import Caller
 from mcsync.mailchimp.endpoints.account import AccountEndpoints
 from mcsync.mailchimp.endpoints.audiences import AudienceEndpoints
 from mcsync.mailchimp.endpoints.batches import BatchEndpoints
+from mcsync.mailchimp.endpoints.campaigns import CampaignEndpoints
 from mcsync.mailchimp.endpoints.members import MemberEndpoints
 from mcsync.mailchimp.endpoints.merge_fields import MergeFieldEndpoints
+from mcsync.mailchimp.endpoints.reports import ReportEndpoints
 from mcsync.mailchimp.endpoints.tags import TagEndpoints
 from mcsync.mailchimp.endpoints.webhooks import WebhookEndpoints
 from mcsync.mailchimp.identity import data_centre
@@ -28,6 +30,8 @@ class MailchimpClient(
     TagEndpoints,
     MergeFieldEndpoints,
     BatchEndpoints,
+    CampaignEndpoints,
+    ReportEndpoints,
     WebhookEndpoints,
 ):
     """All calls to one account.

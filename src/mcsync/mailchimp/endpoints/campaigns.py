@@ -61,14 +61,14 @@ class CampaignEndpoints(Endpoints):
             "sort_dir": sort_dir,
             "fields": ",".join((*(f"campaigns.{name}" for name in fields), "total_items")),
         }
-        optional = {
-            "status": status,
-            "list_id": list_id,
-            "since_create_time": since_create_time and timestamp(since_create_time),
-            "before_create_time": before_create_time and timestamp(before_create_time),
-            "since_send_time": since_send_time and timestamp(since_send_time),
+        texts = {"status": status, "list_id": list_id}
+        params |= {name: text for name, text in texts.items() if text is not None}
+        moments = {
+            "since_create_time": since_create_time,
+            "before_create_time": before_create_time,
+            "since_send_time": since_send_time,
         }
-        params |= {name: value for name, value in optional.items() if value is not None}
+        params |= {name: timestamp(each) for name, each in moments.items() if each is not None}
         request = Request("campaigns.list", "GET", "/campaigns", params)
         return await self._call(request, decoder(CampaignsPage))
 

@@ -44,12 +44,12 @@ async def every_row(fetch: Fetch[_Row], page_size: int) -> AsyncIterator[_Row]:
             steps_back += 1
             overlap *= 2
             continue
-        for row in rows:
-            if row.id not in known:
-                known.add(row.id)
-                yield row
+        fresh = [row for row in rows if row.id not in known]
+        for row in fresh:
+            known.add(row.id)
+            yield row
         reached = offset + len(rows)
-        # A server that cuts pages short itself counts more rows than it has shown.
-        if not rows or reached >= total or reached <= passed:
+        # A server that counts more rows than it shows must not hold the walk for ever.
+        if not rows or reached >= total or (not fresh and reached <= passed):
             return
         passed, overlap, steps_back = reached, 1, 0
