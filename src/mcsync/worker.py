@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 import socket
@@ -43,6 +44,10 @@ _TIDY_SECONDS = 3600.0
 def run(settings: Settings) -> None:
     """Runs a worker until SIGTERM or SIGINT. Raises ``SettingsError`` when half-configured."""
     configure_logging(settings)
+    # What is loaded now stays: the collector need not walk it again, nor as often, while answers
+    # of 500 rows come and go (a fifth of a push's CPU otherwise).
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(serve(settings))
 
