@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -141,6 +142,45 @@ class DumpEntry(TypedDict):
     status: str
     tags: list[str]
     mergeFields: dict[str, Any]
+
+
+class HookEntry(TypedDict):
+    """A webhook as the sandbox holds it."""
+
+    id: str
+    listId: str
+    url: str
+    events: dict[str, bool]
+    sources: dict[str, bool]
+    signingEnabled: bool
+    signingSecret: str | None
+    disabled: str | None
+    losses: int
+
+
+class AttemptEntry(TypedDict):
+    """One try to deliver a post; `at` is the host's time, `status` 0 is no answer."""
+
+    at: float
+    status: int
+    seconds: float
+    signature: str | None
+    answer: str
+
+
+class DeliveryEntry(TypedDict):
+    """One post to one webhook; `repeats` is the `seq` of the delivery that it is a copy of."""
+
+    seq: int
+    webhookId: str
+    listId: str
+    url: str
+    type: str
+    email: str
+    body: str
+    state: Literal["pending", "held", "delivered", "lost", "dropped"]
+    repeats: int | None
+    attempts: list[AttemptEntry]
 
 
 class SandboxProcess:
@@ -394,6 +434,53 @@ class SandboxControl:
     async def seq(self) -> int:
         """The newest sequence number, to be given as `since` later."""
         return cast("int", (await self._get("/metrics/seq"))["seq"])
+
+    # Webhooks
+
+    async def webhooks(self) -> list[HookEntry]:
+        """The webhooks of all lists, with their secrets; disabled ones only where they stay listed."""
+        return cast("list[HookEntry]", (await self._get("/webhooks"))["webhooks"])
+
+    async def deliveries(
+        self,
+        *,
+        list_id: str | None = None,
+        type: str | None = None,  # noqa: A002 - Mailchimp's word
+        email: str | None = None,
+        state: str | None = None,
+        since: int | None = None,
+    ) -> list[DeliveryEntry]:
+        """Posts to webhooks after the exclusive sequence number `since`, oldest first."""
+        params = {
+            "listId": list_id,
+            "type": type,
+            "email": email,
+            "state": state,
+            "since": since,
+        }
+        given = {key: value for key, value in params.items() if value is not None}
+        body = await self._get("/webhooks/deliveries", given)
+        return cast("list[DeliveryEntry]", body["deliveries"])
+
+    async def delivered(self, *, timeout: float = 30.0) -> None:
+        """Wait until no post is under way or waits for a retry; held ones do not count. TimeoutError."""
+        async with asyncio.timeout(timeout):
+            while (await self._get("/webhooks"))["pending"]:  # noqa: ASYNC110 - another process
+                await asyncio.sleep(0.02)
+
+    async def hold_deliveries(self) -> None:
+        """Posts to webhooks are kept back from now on."""
+        await self._post("/webhooks/hold")
+
+    async def release_deliveries(
+        self, order: Literal["fifo", "reversed", "shuffled"] = "fifo"
+    ) -> int:
+        """Send what was kept back, one after another, and hold no more; answers how many they are."""
+        return cast("int", (await self._post("/webhooks/release", order=order))["released"])
+
+    async def repeat_delivery(self, seq: int, *, times: int = 1) -> None:
+        """Send a post again, its body as it was and newly signed."""
+        await self._post(f"/webhooks/deliveries/{seq}/repeat", times=times)
 
     async def metrics(self) -> SandboxMetrics:
         """Counters since the last `reset_metrics`."""

@@ -12,7 +12,7 @@ import orjson
 
 from . import problems
 from .api.batches import RESULTS, results_of
-from .api.perform import perform
+from .api.perform import look_ahead, perform
 from .asgi import Gone, Receive, Scope, Send, drop_connection, read_body, write_answer
 from .config import SandboxConfig
 from .control import router as control
@@ -182,6 +182,7 @@ class Exchange:
             return at_once
         request = await self._request(path, account)
         self._note_members(call, path, request.body)
+        await look_ahead(request)
         answer = await self._apply_in_time(request, call, plan.slowness(call.fault))
         if call.fault == "504_after":
             return gateway_timeout()

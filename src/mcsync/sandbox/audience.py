@@ -9,6 +9,7 @@ from typing import Any
 from .changelog import ChangeLog
 from .model import Member, MergeField, Segment, ascii_lower, digest
 from .states import STATUSES, SUBSCRIBED, UNSUBSCRIBED
+from .webhooks import Webhook
 
 _SPREAD = 0x9E3779B97F4A7C15F39CC0605CEDC835
 _WIDE = (1 << 128) - 1
@@ -51,6 +52,7 @@ class Audience:
         self.log = ChangeLog()
         self.counts = [0] * len(STATUSES)
         self.forgotten: set[bytes] = set()
+        self.webhooks: dict[str, Webhook] = {}
         self.segments: dict[int, Segment] = {}
         self.tag_names: dict[str, Segment] = {}
         self.fields: list[MergeField] = []

@@ -39,6 +39,37 @@ class Faults:
 
 
 @dataclass(slots=True)
+class WebhookRules:
+    """How webhooks are served (MC 9)."""
+
+    signing: bool = True
+    """Accounts since 2026 can have posts signed; others ignore `signing_enabled`."""
+    timeout_seconds: float = 10.0
+    retry_seconds: list[float] = field(
+        default_factory=lambda: [60.0, 180.0, 420.0, 840.0, 1200.0, 1800.0]
+    )
+    """Pauses between tries: growing, 75 minutes in all."""
+    retry_scale: float = 1.0
+    """Factor on the pauses, for tests."""
+    disable_after: int = 3
+    """[U] So many deliveries lost in a row disable a webhook; 0 never does."""
+    disabled_listed: bool = False
+    """[U] A disabled webhook is still listed, with nothing to tell it apart."""
+    connections: int = 10
+    """Posts to one webhook at a time."""
+    delay_seconds: float = 0.0
+    """Every post starts so much later."""
+    jitter_seconds: float = 0.0
+    """And by a random part of this, so that posts overtake each other."""
+    double_every: int = 0
+    """Every so-manieth post goes out twice; 1 doubles all."""
+    action_missing: bool = False
+    """Unsubscribe posts lack `data[action]` (MC 18.15)."""
+    permanent_delete_fires: bool = True
+    """[U] A permanent deletion posts an unsubscribe with the action `delete`."""
+
+
+@dataclass(slots=True)
 class SandboxConfig:
     """Behaviour of the sandbox; fields marked [U] are open questions in MC, set to the likelier answer."""
 
@@ -51,6 +82,7 @@ class SandboxConfig:
     """The 429 of the connection limit has no body (MC 14)."""
     latency: Latency = field(default_factory=Latency)
     faults: Faults = field(default_factory=Faults)
+    webhooks: WebhookRules = field(default_factory=WebhookRules)
     history: bool = True
     """Keep the log of member changes; turn off for benches with a million rows."""
     shuffle: bool = True
@@ -109,7 +141,7 @@ class SandboxConfig:
     """Time an asynchronous batch spends in each state before `finished` (MC 10)."""
 
 
-T = TypeVar("T", SandboxConfig, Latency, Faults)
+T = TypeVar("T", SandboxConfig, Latency, Faults, WebhookRules)
 
 
 def _snake(name: str) -> str:
@@ -131,11 +163,13 @@ def _coerce(name: str, current: object, value: object) -> object:
     return value
 
 
-def _nested(current: object, value: object) -> Latency | Faults | None:
+def _nested(current: object, value: object) -> Latency | Faults | WebhookRules | None:
     """A group of settings with some replaced; None if the setting is no group."""
     if not isinstance(value, dict):
         return None
     if isinstance(current, Latency):
+        return patched(current, value)
+    if isinstance(current, WebhookRules):
         return patched(current, value)
     return patched(current, value) if isinstance(current, Faults) else None
 

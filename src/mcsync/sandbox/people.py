@@ -54,15 +54,15 @@ class Act:
             raise NotPossible(f"{self.email} is {STATUSES[self.member.status]}")
         return self.member
 
-    def log(self, before: str, after: str, kind: str, email: str | None = None) -> None:
-        self.world.record(self.audience, email or self.email, (before, after), kind, self.actor)
+    def log(self, member: Member, before: str, after: str, kind: str) -> None:
+        self.world.record(self.audience, self.email, (before, after), kind, self.actor, member)
 
     def move(self, member: Member, status: int, kind: str = "status") -> None:
         """Another status for the member, logged."""
         before = member.status
         self.audience.touch(member, self.now, status)
         if status != before:
-            self.log(STATUSES[before], STATUSES[status], kind)
+            self.log(member, STATUSES[before], STATUSES[status], kind)
 
     def fill(self, member: Member, values: dict[str, Any]) -> bool:
         """Set merge values as a form does; MergeInvalid if a value is refused. True if one changed."""
@@ -99,16 +99,20 @@ class Act:
         member = self.require()
         if not new.strip() or self.audience.find(new.strip()) not in (None, member):
             raise NotPossible("the new address is missing or in the list already")
-        status = STATUSES[member.status]
+        status, old = STATUSES[member.status], member.email
         self.audience.rename(member, new.strip(), self.now)
-        self.log(status, "absent", "email")
-        self.log("absent", status, "email", new.strip())
+        record, actor = self.world.record, self.actor
+        record(self.audience, old, (status, "absent"), "email", actor)
+        record(
+            *(self.audience, member.email, ("absent", status), "email", actor, member),
+            old_email=old,
+        )
 
     def update_profile(self, values: dict[str, Any]) -> None:
         member = self.require()
         if self.fill(member, values):
             self.audience.touch(member, self.now)
-            self.log(STATUSES[member.status], STATUSES[member.status], "profile")
+            self.log(member, STATUSES[member.status], STATUSES[member.status], "profile")
 
     # Acts of the staff
 
@@ -132,13 +136,13 @@ class Act:
         before = STATUSES[member.status]
         self.audience.drop(member)
         self.audience.forgotten.add(digest(self.audience.lower(self.email)))
-        self.log(before, "deleted", "deleted")
+        self.log(member, before, "deleted", "deleted")
 
     def pending_lapse(self) -> None:
         """A pending contact that never confirms is dropped without trace after about 60 days (MC 4.4)."""
         member = self.require(PENDING)
         self.audience.drop(member)
-        self.log("pending", "absent", "deleted")
+        self.log(member, "pending", "absent", "deleted")
 
     # Common to both
 
@@ -164,7 +168,7 @@ class Act:
             else:
                 member.own_extras().mails += 1
         audience.touch(member, self.now, status)
-        self.log(before, STATUSES[status], "created" if before == "absent" else "status")
+        self.log(member, before, STATUSES[status], "created" if before == "absent" else "status")
 
     def _leave(self, member: Member, by: By, reason: str) -> None:
         member.unsubscribed_by = by
@@ -226,4 +230,4 @@ def _tag(act: Act, name: str, *, on: bool) -> None:
     else:
         member.tags = tuple(each for each in member.tags if each is not tag)
         tag.take(member)
-    act.log(STATUSES[member.status], STATUSES[member.status], "tags")
+    act.log(member, STATUSES[member.status], STATUSES[member.status], "tags")

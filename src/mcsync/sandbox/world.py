@@ -11,8 +11,9 @@ from .audience import Audience
 from .batch import Batch
 from .clock import Clock
 from .config import DEFAULT_KEY, SandboxConfig
+from .courier import Courier
 from .history import Actor, Change, History, Metrics
-from .model import Segment
+from .model import Member, Segment
 
 _DEFAULT_ACCOUNT = "5f0c1d2e3b4a59687a8b9c0d"
 _DEFAULT_LISTS = ("a1f0c3d2e4", "b2e1d4c3f5")
@@ -70,6 +71,7 @@ class World:
         self.random = random.Random(0)
         self.history = History()
         self.metrics = Metrics()
+        self.courier = Courier(self)
         self.accounts: dict[str, Account] = {}
         self.keys: dict[str, Account] = {}
         self.audiences: dict[str, Audience] = {}
@@ -152,6 +154,8 @@ class World:
         return audience
 
     def close_list(self, audience: Audience) -> None:
+        for hook in audience.webhooks.values():
+            hook.removed = True
         del self.audiences[audience.id]
         del self.accounts[audience.account_id].lists[audience.id]
 
@@ -172,8 +176,13 @@ class World:
         states: tuple[str, str],
         kind: str,
         actor: Actor,
+        member: Member | None = None,
+        *,
+        old_email: str = "",
     ) -> None:
-        """Log one effective change of one member."""
+        """Log one effective change of one member, and post it to webhooks if the member itself is given."""
+        if audience.webhooks and member is not None:
+            self.courier.notice(audience, member, states, kind, actor, old_email=old_email)
         if not self.config.history:
             return
         history = self.history

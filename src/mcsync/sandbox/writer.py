@@ -179,7 +179,9 @@ class Writer:
         self.audience.rename(member, email, self.now)
         status = STATUSES[member.status]
         self.world.record(self.audience, old, (status, "absent"), "email", self.actor)
-        self.world.record(self.audience, email, ("absent", status), "email", self.actor)
+        self.world.record(
+            self.audience, email, ("absent", status), "email", self.actor, member, old_email=old
+        )
 
     # Tags
 
@@ -248,11 +250,13 @@ class Writer:
         before = STATUSES[member.status]
         self.audience.drop(member)
         self.audience.forgotten.add(digest(self.audience.lower(member.email)))
-        self.world.record(self.audience, member.email, (before, "deleted"), "deleted", self.actor)
+        self.world.record(
+            self.audience, member.email, (before, "deleted"), "deleted", self.actor, member
+        )
 
     def log(self, member: Member, before: str, kind: str) -> None:
         self.world.record(
-            self.audience, member.email, (before, STATUSES[member.status]), kind, self.actor
+            self.audience, member.email, (before, STATUSES[member.status]), kind, self.actor, member
         )
 
 

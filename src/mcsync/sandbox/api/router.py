@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import urllib.parse
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 from .. import problems
@@ -19,6 +19,7 @@ from . import (
     merge_fields,
     search,
     segments,
+    webhooks,
 )
 
 Handler = Callable[[Request], Answer]
@@ -67,7 +68,19 @@ _TABLE: dict[str, dict[str, Handler]] = {
     "/lists/{}/segments/{}/members": {"GET": segments.members, "POST": segments.add_member},
     "/lists/{}/segments/{}/members/{}": {"DELETE": segments.remove_member},
     "/lists/{}/tag-search": {"GET": search.tags},
+    "/lists/{}/webhooks": {"GET": webhooks.index, "POST": webhooks.create},
+    "/lists/{}/webhooks/{}": {
+        "GET": webhooks.show,
+        "PATCH": webhooks.update,
+        "DELETE": webhooks.remove,
+    },
 }
+
+AHEAD: dict[Handler, Callable[[Request], Awaitable[None]]] = {
+    webhooks.create: webhooks.probe,
+    webhooks.update: webhooks.probe,
+}
+"""What has to be waited for before a handler can decide."""
 
 _ROUTES = [
     Route(re.compile(path.replace("{}", "([^/]+)") + r"/?\Z"), methods)
