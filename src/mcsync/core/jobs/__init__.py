@@ -1,5 +1,15 @@
 """Waking workers: ARQ as a bell, never as a store."""
 
-from mcsync.core.jobs.queue import ORDER, SCHEDULED_SYNC, SEGMENT_SYNC, JobQueue
+from mcsync.core.jobs.queue import (
+    AUDIENCE_PULL,
+    ORDER,
+    SCHEDULED_SYNC,
+    SEGMENT_SYNC,
+    WEBHOOK,
+    WEBHOOKS,
+    JobQueue,
+)
 
-__all__ = ["ORDER", "SCHEDULED_SYNC", "SEGMENT_SYNC", "JobQueue"]
+__all__ = [
+    "AUDIENCE_PULL", "ORDER", "SCHEDULED_SYNC", "SEGMENT_SYNC", "WEBHOOK", "WEBHOOKS", "JobQueue",
+]  # fmt: skip

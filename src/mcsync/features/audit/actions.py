@@ -29,6 +29,9 @@ class AuditAction(StrEnum):
     PREFERENCES_OPT_OUT = "preferences.opt_out"
     PREFERENCES_UNSET = "preferences.unset"
     PREFERENCES_PULLED = "preferences.pulled"
+    WEBHOOKS_REGISTER = "webhooks.register"
+    WEBHOOKS_REMOVE = "webhooks.remove"
+    WEBHOOKS_ROTATE = "webhooks.rotate"
     ORGANISATION_CREATE = "organisation.create"
     TOKEN_CREATE = "token.create"  # noqa: S105 - an action, not a secret
     TOKEN_REVOKE = "token.revoke"  # noqa: S105 - an action, not a secret

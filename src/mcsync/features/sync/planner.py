@@ -58,7 +58,7 @@ union
 """
 
 # Everything committed since `mark`: contacts and the addresses they had, consents, members, refusals,
-# suppressions; and refusals whose time has come.
+# suppressions; refusals whose time has come, and members that were held back.
 _CHANGED = f"""
 insert into cand
 with moved as (
@@ -84,7 +84,7 @@ with moved as (
 select coalesce(x.member_hash, h) from hashes {_EFFECTIVE.format(hash="h")}
 union
 select m.address_hash from audience_members m
-where m.audience_id = :audience and m.changed_xid >= :mark
+where m.audience_id = :audience and (m.changed_xid >= :mark or m.hold_until is not null)
 union
 select m.address_hash from moved join audience_members m
      on m.audience_id = :audience and m.fed_by = moved.id
