@@ -22,12 +22,22 @@ from arq.worker import Worker
 from sqlalchemy import text
 
 from mcsync import __version__
-from mcsync.core.jobs import ORDER, SCHEDULED_SYNC, SEGMENT_SYNC
+from mcsync.core.jobs import (
+    AUDIENCE_PULL,
+    ORDER,
+    SCHEDULED_SYNC,
+    SEGMENT_SYNC,
+    WEBHOOK,
+    WEBHOOKS,
+)
 from mcsync.core.jobs.arq_settings import job, worker_options
 from mcsync.core.logging import configure_logging
 from mcsync.core.resources import Resources
 from mcsync.core.settings import Settings
 from mcsync.features.sync import dispatch, housekeeping, jobs
+from mcsync.features.webhooks import dispatch as webhook_dispatch
+from mcsync.features.webhooks import jobs as webhook_jobs
+from mcsync.features.webhooks import service as webhooks
 
 _log = structlog.get_logger(__name__)
 
@@ -36,6 +46,7 @@ MAX_RUNS = 20
 _ROOM_FOR_ORDERS = 20
 """Jobs beyond those: a withdrawal never waits behind runs."""
 _DISPATCH_SECONDS = 1.0
+_CHECK_SECONDS = 2.0
 _SCHEDULE_SECONDS = 20.0
 _HEARTBEAT_SECONDS = 10.0
 _TIDY_SECONDS = 3600.0
@@ -72,6 +83,9 @@ async def serve(settings: Settings) -> None:
             job(SEGMENT_SYNC, jobs.segment_sync),
             job(ORDER, jobs.order),
             job(SCHEDULED_SYNC, jobs.scheduled_sync),
+            job(WEBHOOK, webhook_jobs.webhook),
+            job(WEBHOOKS, webhook_jobs.webhooks),
+            job(AUDIENCE_PULL, webhook_jobs.audience_pull),
         ],
         cron_jobs=[
             cron(jobs.scheduled_sync, name=SCHEDULED_SYNC + "-cron", hour=5, minute=0, second=0)
@@ -94,6 +108,13 @@ async def serve(settings: Settings) -> None:
         asyncio.create_task(
             _every(_DISPATCH_SECONDS, stopping, lambda: dispatch.ring_due(resources))
         ),
+        asyncio.create_task(
+            _every(_DISPATCH_SECONDS, stopping, lambda: webhook_dispatch.ring_due(resources))
+        ),
+        asyncio.create_task(
+            _every(_CHECK_SECONDS, stopping, lambda: webhook_dispatch.ring_checks(resources))
+        ),
+        asyncio.create_task(_every(_TIDY_SECONDS, stopping, lambda: webhooks.tidy(resources))),
         asyncio.create_task(
             _every(_SCHEDULE_SECONDS, stopping, lambda: dispatch.schedule(resources))
         ),

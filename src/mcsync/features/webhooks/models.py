@@ -34,7 +34,6 @@ class WebhookEndpoint(Identified, OrgScoped, Timestamped, Base):
     previous_token_hash: Mapped[bytes | None] = mapped_column(LargeBinary)
     previous_until: Mapped[datetime | None]
     previous_signing_secret: Mapped[str | None]
-    previous_webhook_id: Mapped[str | None]
     status: Mapped[str] = mapped_column(server_default="missing")
     last_event_at: Mapped[datetime | None]
     checked_at: Mapped[datetime | None]
