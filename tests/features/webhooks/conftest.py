@@ -13,6 +13,7 @@ from fastapi import FastAPI
 
 from tests.features.sync.conftest import (
     Configure,
+    before_push,
     configure,
     database_url,
     sandbox,
@@ -22,7 +23,9 @@ from tests.features.sync.conftest import (
 from tests.features.webhooks.door import Door
 from tests.support.sandbox import SandboxProcess
 
-__all__ = ["Configure", "configure", "database_url", "sandbox", "sandbox_process", "world"]
+__all__ = [
+    "Configure", "before_push", "configure", "database_url", "sandbox", "sandbox_process", "world",
+]  # fmt: skip
 
 
 @pytest.fixture
@@ -54,7 +57,7 @@ async def served(app: FastAPI, listener: socket.socket) -> AsyncIterator[str]:
     server = uvicorn.Server(config)
     server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
     running = asyncio.create_task(server._serve(sockets=[listener]))
-    while not server.started:
+    while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
         await asyncio.sleep(0.01)
     yield f"http://127.0.0.1:{listener.getsockname()[1]}"
     server.should_exit = True

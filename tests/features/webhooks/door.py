@@ -38,7 +38,9 @@ class Door:
 
     async def check(self) -> None:
         """All endpoints are due, and are looked at."""
-        await self.world.sql("update webhook_endpoints set next_check_at = now(), lease_until = null")
+        await self.world.sql(
+            "update webhook_endpoints set next_check_at = now(), lease_until = null"
+        )
         await registration.check_organisation(self.world.resources, self.world.org.id)
 
     async def hooks(self, list_id: str | None = None) -> list[HookEntry]:

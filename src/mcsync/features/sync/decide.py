@@ -291,8 +291,7 @@ ruled as materialized (
     from blocked b
 ),
 renamed as materialized (  -- row 4: the feeder's last address here is free, and may simply be renamed
-    select r.*, case when not o.held then o.address_hash end as old_hash,
-           coalesce(o.held, false) as old_held
+    select r.*, o.address_hash as old_hash, coalesce(o.held, false) as old_held
     from ruled r
     left join lateral (
         select m.address_hash, coalesce(m.hold_until > :now, false) as held

@@ -58,7 +58,7 @@ union
 """
 
 # Everything committed since `mark`: contacts and the addresses they had, consents, members, refusals,
-# suppressions; refusals whose time has come, and members that were held back.
+# suppressions; refusals whose time has come, and what waited for a member to be read.
 _CHANGED = f"""
 insert into cand
 with moved as (
@@ -84,7 +84,10 @@ with moved as (
 select coalesce(x.member_hash, h) from hashes {_EFFECTIVE.format(hash="h")}
 union
 select m.address_hash from audience_members m
-where m.audience_id = :audience and (m.changed_xid >= :mark or m.hold_until is not null)
+where m.audience_id = :audience and m.changed_xid >= :mark
+union
+select s.address_hash from segment_skips s
+where s.segment_id = :segment and s.reason = 'awaiting_read' and s.address_hash is not null
 union
 select m.address_hash from moved join audience_members m
      on m.audience_id = :audience and m.fed_by = moved.id

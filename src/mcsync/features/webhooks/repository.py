@@ -206,7 +206,7 @@ async def page(
     """Endpoints with their audience and what waits in their inbox, in the order they were made."""
     rows = await session.execute(
         text(
-            """select e.id, e.list_id, a.name, e.status, e.signing_secret is not null as signed,
+            """select e.id, e.list_id as audience_id, a.name as audience_name, e.status, e.signing_secret is not null as signed,
                       e.last_event_at, e.checked_at, e.last_error,
                       case when e.previous_until > clock_timestamp() then e.previous_until end
                           as previous_until,

@@ -28,7 +28,8 @@ from mcsync.features.webhooks import inbox, registration, repository
 from mcsync.features.webhooks.intake import secret_context, token_hash
 from mcsync.features.webhooks.models import WebhookEndpoint
 from mcsync.features.webhooks.schemas import WebhookView
-from mcsync.mailchimp import Lane, MailchimpError, NotFoundError as NotThereError
+from mcsync.mailchimp import Lane, MailchimpError
+from mcsync.mailchimp import NotFoundError as NotThereError
 
 _log = structlog.get_logger(__name__)
 
