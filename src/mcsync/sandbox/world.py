@@ -9,6 +9,7 @@ from hashlib import md5
 
 from .audience import Audience
 from .batch import Batch
+from .campaigns import Campaigns
 from .clock import Clock
 from .config import DEFAULT_KEY, SandboxConfig
 from .courier import Courier
@@ -72,6 +73,7 @@ class World:
         self.history = History()
         self.metrics = Metrics()
         self.courier = Courier(self)
+        self.campaigns = Campaigns(self)
         self.accounts: dict[str, Account] = {}
         self.keys: dict[str, Account] = {}
         self.audiences: dict[str, Audience] = {}
@@ -149,6 +151,7 @@ class World:
             account_id=account.id,
             ascii_lowering=self.config.ascii_lowering,
         )
+        audience.ask_permissions(self.config.permissions)
         account.lists[ident] = audience
         self.audiences[ident] = audience
         return audience
