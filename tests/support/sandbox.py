@@ -13,6 +13,7 @@ from typing import Any, Literal, Self, cast
 
 import httpx
 
+from tests.support.sandbox_mail import MailControl
 from tests.support.sandbox_types import (
     AccountRef,
     AdminAct,
@@ -124,7 +125,7 @@ class SandboxProcess:
         return self._process.pid
 
 
-class SandboxControl:
+class SandboxControl(MailControl):
     """The control API. Every refusal raises httpx.HTTPStatusError, whose text holds the sandbox's reason."""
 
     def __init__(self, url: str) -> None:

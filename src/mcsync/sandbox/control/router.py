@@ -13,7 +13,7 @@ from ..asgi import Scope
 from ..exchange import Answer
 from ..merge import MergeInvalid, SchemaMismatch
 from ..people import NotPossible
-from . import acts, logs, setup, webhooks
+from . import acts, campaigns, logs, setup, webhooks
 from .call import ControlCall, Unknown
 from .state import Sandbox
 
@@ -41,6 +41,9 @@ _TABLE: dict[tuple[str, str], Handler] = {
     ("GET", "/metrics"): logs.metrics,
     ("GET", "/metrics/seq"): logs.newest,
     ("POST", "/metrics/reset"): logs.reset_metrics,
+    ("GET", "/campaigns"): campaigns.index,
+    ("POST", "/campaigns"): campaigns.create,
+    ("POST", "/campaigns/{}/act"): campaigns.act,
     ("GET", "/webhooks"): webhooks.index,
     ("GET", "/webhooks/deliveries"): webhooks.deliveries,
     ("POST", "/webhooks/deliveries/{}/repeat"): webhooks.repeat,
