@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.sandbox.driver import Audience, problem, subscriber_hash
+from tests.sandbox.driver import Audience, problem
 from tests.sandbox.receiver import Receiver, receiving
 
 WHO = "ada.lovelace@corp.test"
@@ -434,38 +434,3 @@ class TestDisorder:
         await staff.control.delivered()
         assert await staff.control.deliveries() == []
         assert await staff.control.webhooks() == []
-
-
-class TestErasingUnderFaults:
-    """Every answer that an erasure may meet, at the deletion and at the read-back (MC 4.5)."""
-
-    @pytest.mark.parametrize("kind", ["500", "429_json", "404", "405", "502_html"])
-    async def test_the_deletion_is_not_applied(self, staff: Audience, kind: str) -> None:
-        await staff.add(WHO)
-        await staff.control.fault(kind, method="POST", path="/actions/delete-permanent$")
-        assert (await staff.forget(WHO)).status_code == int(kind[:3])
-        assert await staff.status(WHO) == "subscribed"
-        assert (await staff.forget(WHO)).status_code == 204
-        assert await staff.status(WHO) == "forgotten"
-
-    async def test_a_revoked_key(self, staff: Audience) -> None:
-        await staff.add(WHO)
-        [account] = await staff.control.state()
-        await staff.control.revoke(account["apiKey"])
-        assert problem(await staff.forget(WHO)) == (401, "API Key Invalid")
-        assert await staff.status(WHO) == "subscribed"
-
-    @pytest.mark.parametrize("kind", ["500", "429_empty", "404", "405"])
-    async def test_the_read_back(self, staff: Audience, kind: str) -> None:
-        await staff.add(WHO)
-        path = f"/members/{subscriber_hash(WHO)}$"
-        await staff.control.fault(kind, method="GET", path=path)
-        assert (await staff.get(WHO)).status_code == int(kind[:3])
-        assert (await staff.get(WHO)).status_code == 200
-
-    async def test_applied_although_it_looks_failed(self, staff: Audience) -> None:
-        await staff.add(WHO)
-        await staff.control.fault("504_after", path="/actions/delete-permanent$")
-        assert (await staff.forget(WHO)).status_code == 504
-        assert (await staff.get(WHO)).status_code == 404
-        assert (await staff.forget(WHO)).status_code == 404

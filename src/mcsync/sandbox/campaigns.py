@@ -207,7 +207,7 @@ def figures(campaign: Campaign, now: int, *, sending_seconds: float, tau: float)
     u = _shares(campaign.id)
     ran = (min(now, campaign.stopped) if campaign.stopped else now) - campaign.begun
     sent = campaign.recipients
-    if ran < sending_seconds:
+    if ran < sending_seconds and campaign.status != SENT:
         sent = math.floor(sent * max(0, ran) / sending_seconds)
     hard, soft = math.floor(sent * 0.02 * u[0]), math.floor(sent * 0.03 * u[1])
     delivered = sent - hard - soft

@@ -5,7 +5,10 @@ from __future__ import annotations
 import dataclasses
 import re
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 DEFAULT_KEY = "5a9d0b0c1e2f3a4b5c6d7e8f90a1b2c3-us1"
 
@@ -70,12 +73,62 @@ class WebhookRules:
 
 
 @dataclass(slots=True)
+class CampaignRules:
+    """How campaigns go and do (MC 11, 12)."""
+
+    sending_seconds: float = 60.0
+    """How long one takes to be sent, whatever its size; as much for one to be cancelled."""
+    response_hours: float = 6.0
+    """Opens and clicks approach their end like 1 - e^(-t / this)."""
+    proxy_excluded: bool = True
+    """Reports tell the opens without Apple's Mail Privacy Protection too."""
+
+
+@dataclass(slots=True)
+class MandrillRules:
+    """How the Transactional API behaves (MC 17)."""
+
+    key: str = "md-Sandbox0Transactional1Key"
+    username: str = "sandbox"
+    index_lag_seconds: float = 0.0
+    """info and search find a message only so long after it was handed in."""
+    metadata_always_indexed: bool = False
+    """Metadata can be searched for without /metadata/add."""
+    metadata_index_seconds: float = 0.0
+    """How long a new metadata field stays in the state `index`."""
+    searches_per_minute: int = 20
+    queue_seconds: float = 0.0
+    """How long a queued message waits."""
+    most_at_once: int = 10
+    """More recipients are queued whatever `async` says."""
+    max_call_bytes: int = 10 * 1024 * 1024
+    max_message_bytes: int = 25 * 1024 * 1024
+    max_metadata_bytes: int = 250
+    unsigned_pattern: str = ""
+    """Senders whose lower-case domain matches are rejected as unsigned."""
+    paid: bool = True
+    """Free accounts may not schedule."""
+    blank_unknown_tags: bool = False
+    """[U] Merge tags without a value vanish instead of staying as they are."""
+    webhook_seconds: float = 60.0
+    """Pause before events go out together."""
+    webhook_retry_seconds: float = 1200.0
+    webhook_retries: int = 20
+    """So many failed tries in a row disable a webhook."""
+    webhook_timeout_seconds: float = 10.0
+    webhook_scale: float = 1.0
+    """Factor on the pauses, for tests."""
+
+
+@dataclass(slots=True)
 class SandboxConfig:
     """Behaviour of the sandbox; fields marked [U] are open questions in MC, set to the likelier answer."""
 
     api_key: str = DEFAULT_KEY
     account_name: str = "Sandbox Ltd"
     lists: list[str] = field(default_factory=lambda: ["All staff", "Suppliers"])
+    permissions: list[str] = field(default_factory=list)
+    """Texts of the GDPR fields of every list made from now on; empty for none (MC 16)."""
     connections: int = 10
     """Calls in flight per account; one more is answered 429 at once (MC 15)."""
     too_many_empty: bool = False
@@ -83,6 +136,8 @@ class SandboxConfig:
     latency: Latency = field(default_factory=Latency)
     faults: Faults = field(default_factory=Faults)
     webhooks: WebhookRules = field(default_factory=WebhookRules)
+    campaigns: CampaignRules = field(default_factory=CampaignRules)
+    mandrill: MandrillRules = field(default_factory=MandrillRules)
     history: bool = True
     """Keep the log of member changes; turn off for benches with a million rows."""
     shuffle: bool = True
@@ -141,7 +196,7 @@ class SandboxConfig:
     """Time an asynchronous batch spends in each state before `finished` (MC 10)."""
 
 
-T = TypeVar("T", SandboxConfig, Latency, Faults, WebhookRules)
+T = TypeVar("T", bound="DataclassInstance")
 
 
 def _snake(name: str) -> str:
@@ -163,15 +218,12 @@ def _coerce(name: str, current: object, value: object) -> object:
     return value
 
 
-def _nested(current: object, value: object) -> Latency | Faults | WebhookRules | None:
+def _nested(current: object, value: object) -> object | None:
     """A group of settings with some replaced; None if the setting is no group."""
-    if not isinstance(value, dict):
-        return None
-    if isinstance(current, Latency):
+    if isinstance(value, dict) and dataclasses.is_dataclass(current):
+        assert not isinstance(current, type)
         return patched(current, value)
-    if isinstance(current, WebhookRules):
-        return patched(current, value)
-    return patched(current, value) if isinstance(current, Faults) else None
+    return None
 
 
 def patched(config: T, changes: dict[str, Any]) -> T:

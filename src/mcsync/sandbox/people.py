@@ -45,6 +45,8 @@ class Act:
         self.email = email.strip()
         self.member = audience.find(self.email)
         self.now = world.clock.second()
+        self.permissions: dict[str, bool] = {}
+        """GDPR fields ticked or not on the form, by id."""
 
     def require(self, *statuses: int) -> Member:
         """The member, which must be in one of the statuses (any if none is named)."""
@@ -70,7 +72,18 @@ class Act:
         new = MergeRules(self.audience, config, skip_required=True).merged(member.merge, values)
         changed = new != member.merge
         member.merge = new
-        return changed
+        return self._tick(member) or changed
+
+    def _tick(self, member: Member) -> bool:
+        """Take over the form's GDPR fields; True if one changed. ValueError for one the list does not have."""
+        if not self.permissions:
+            return False
+        if not self.permissions.keys() <= self.audience.permissions.keys():
+            raise ValueError("not a marketing permission of this list")
+        held = member.own_extras().marketing_permissions
+        before = dict(held)
+        held.update(self.permissions)
+        return held != before
 
     # The person's own acts
 
@@ -159,6 +172,7 @@ class Act:
         elif member.status == SUBSCRIBED:
             status = SUBSCRIBED
         member.merge = filled
+        self._tick(member)
         self._clear(member)
         if before != STATUSES[SUBSCRIBED]:
             member.source = source
@@ -183,6 +197,7 @@ class Act:
 def person(act: Act, name: str, body: dict[str, Any]) -> None:
     """One of the person's acts by its name; KeyError if there is none."""
     values: dict[str, Any] = body.get("mergeFields") or {}
+    act.permissions = dict(body.get("marketingPermissions") or {})
     acts: dict[str, Callable[[], None]] = {
         "subscribe_form": lambda: act.subscribe_form(values),
         "resubscribe_form": lambda: act.subscribe_form(values),

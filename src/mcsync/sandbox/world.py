@@ -9,10 +9,12 @@ from hashlib import md5
 
 from .audience import Audience
 from .batch import Batch
+from .campaigns import Campaigns
 from .clock import Clock
 from .config import DEFAULT_KEY, SandboxConfig
 from .courier import Courier
 from .history import Actor, Change, History, Metrics
+from .mandrill.post_office import PostOffice
 from .model import Member, Segment
 
 _DEFAULT_ACCOUNT = "5f0c1d2e3b4a59687a8b9c0d"
@@ -72,10 +74,12 @@ class World:
         self.history = History()
         self.metrics = Metrics()
         self.courier = Courier(self)
+        self.campaigns = Campaigns(self)
         self.accounts: dict[str, Account] = {}
         self.keys: dict[str, Account] = {}
         self.audiences: dict[str, Audience] = {}
         self._serial = 100_000
+        self.mandrill = PostOffice(self)
         standard = self.config.api_key == DEFAULT_KEY
         self.open_account(
             self.config.api_key,
@@ -149,6 +153,7 @@ class World:
             account_id=account.id,
             ascii_lowering=self.config.ascii_lowering,
         )
+        audience.ask_permissions(self.config.permissions)
         account.lists[ident] = audience
         self.audiences[ident] = audience
         return audience

@@ -146,9 +146,10 @@ class Writer:
                 pair = (extras.latitude, extras.longitude)
                 changed |= pair != value
                 extras.latitude, extras.longitude = value
-            elif name == "interests":
-                changed |= any(extras.interests.get(key) != on for key, on in value.items())
-                extras.interests.update(value)
+            elif name in ("interests", "marketing_permissions"):
+                current: dict[str, bool] = getattr(extras, name)
+                changed |= any(current.get(key) != on for key, on in value.items())
+                current.update(value)
             elif name.startswith("timestamp_"):
                 changed |= getattr(member, name) != value
                 setattr(member, name, value)
