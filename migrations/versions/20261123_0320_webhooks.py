@@ -68,7 +68,7 @@ LOOKUPS = (
                   and (p.lease_until is null or p.lease_until < clock_timestamp())
                   and not exists (
                       select from sync_runs r where r.audience_id = u.id and not r.dry_run
-                        and r.status in ('pulling', 'planning', 'pushing')))
+                        and not r.immediate and r.status in ('pulling', 'planning', 'pushing')))
            order by p.next_pull_at limit most""",
     ),
 )

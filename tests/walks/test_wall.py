@@ -23,6 +23,10 @@ LOOK_UPS = {
     "mcsync_connected_organisation_ids",
     "mcsync_due_runs",
     "mcsync_due_orders",
+    "mcsync_webhook_endpoint",
+    "mcsync_due_webhook_events",
+    "mcsync_due_webhook_checks",
+    "mcsync_due_audience_pulls",
 }
 APPEND_ONLY = ("audit_entries", "preference_events")
 

@@ -49,7 +49,8 @@ async def ready(door: Door, *, signed: bool = False) -> str:
 
 
 def unsubscribe(door: Door, email: str = ADA, **more: str) -> bytes:
-    return form("unsubscribe", email=email, id="8a25ff1d98", list_id=door.world.list_id, **more)
+    data = {"email": email, "id": "8a25ff1d98", "list_id": door.world.list_id} | more
+    return form("unsubscribe", None, **data)
 
 
 async def tables(door: Door) -> list[Any]:

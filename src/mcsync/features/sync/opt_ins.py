@@ -34,7 +34,8 @@ _MOST = 50
 _LEASE_SECONDS = 60
 _ACTIONS = ("add", "update", "resubscribe")
 
-# While a withdrawal of the same address is on its way, nothing is decided: it would be decided again.
+# While a withdrawal of the same address is on its way, or Mailchimp posted that the person left and nobody
+# has read the member since, nothing is decided: it would be decided again.
 _CLAIM = """
 with n as materialized (
     select o.id from audience_orders o
@@ -44,6 +45,8 @@ with n as materialized (
       and not exists (select from audience_orders w where w.audience_id = o.audience_id
                       and w.address_hash = o.address_hash and w.kind = 'withdrawal'
                       and w.status = 'open')
+      and not exists (select from audience_members m where m.audience_id = o.audience_id
+                      and m.address_hash = o.address_hash and m.hold_until > clock_timestamp())
     order by o.created_at limit :most for update skip locked)
 update audience_orders o set lease_until = clock_timestamp() + make_interval(secs => :lease),
        attempts = attempts + 1

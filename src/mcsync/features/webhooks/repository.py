@@ -285,7 +285,7 @@ update audience_pulls p set lease_until = clock_timestamp() + make_interval(secs
 where p.audience_id = :audience and p.next_pull_at <= clock_timestamp()
   and (p.lease_until is null or p.lease_until < clock_timestamp())
   and not exists (select from sync_runs r where r.audience_id = p.audience_id and not r.dry_run
-                    and r.status in ('pulling', 'planning', 'pushing'))
+                    and not r.immediate and r.status in ('pulling', 'planning', 'pushing'))
 returning p.attempts
 """)
 

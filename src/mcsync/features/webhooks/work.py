@@ -43,7 +43,7 @@ _DOUBTS: Final = 4
 """A member that an event says is gone, but that Mailchimp shows unchanged, is read so often."""
 _LEAVING: Final = ("unsubscribe", "cleaned", "upemail")
 _LIVE_RUN = """
-select exists (select from sync_runs where audience_id = :audience and not dry_run
+select exists (select from sync_runs where audience_id = :audience and not dry_run and not immediate
                and status in ('pulling', 'planning', 'pushing'))
 """
 
