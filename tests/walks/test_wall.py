@@ -201,7 +201,7 @@ async def test_look_ups_answer_ids_only(stage: Stage, service: asyncpg.Connectio
         assert not row["special"]
         assert not row["anybody"], f"{row['proname']} is open to every role"
         words = set(row["result"].replace(",", " ").replace("(", " ").replace(")", " ").split())
-        named = {"TABLE", "SETOF", "run_id", "org_id", "audience_id", "epoch"}
+        named = {"TABLE", "SETOF", "run_id", "org_id", "audience_id", "endpoint_id", "epoch"}
         assert words <= named | {"uuid", "integer"}, row["result"]
 
     token = await stage.onlooker.fetchrow("select id, org_id from service_tokens limit 1")
