@@ -15,11 +15,12 @@ import asyncio
 import os
 import time
 import urllib.parse
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
 import uvloop
-from bench_rpc import serving
+from bench_rpc import Served, serving
 from stage import Stage, say, stage, verdict
 
 from mcsync.features.webhooks import registration
@@ -131,9 +132,11 @@ async def main() -> None:
         os.environ |= on.environment | {
             "BENCH_ORG": str(on.org_id), "BENCH_SQL_SEGMENTS": "", "BENCH_SQL_PREFERENCE": "",
         }  # fmt: skip
-        yardstick = await asyncio.to_thread(bare, made, given.connections)
-        took, seconds = await asyncio.to_thread(ours, path, made, given.connections)
-        report(given, took, seconds, yardstick)
+        bare = await asyncio.to_thread(measure, made, given.connections, "/insert", "bare:app")
+        ours = await asyncio.to_thread(
+            measure, made, given.connections, path, "mcsync.app:create_app", "--factory"
+        )
+        report(given, ours, bare)
         rest = await worked_off(on, given.posts)
         withdrawn: Any = await on.superuser.fetchval(
             "select count(*) from email_preferences where status = 'opted_out'"
@@ -142,26 +145,37 @@ async def main() -> None:
         verdict("withdrawals recorded", withdrawn, given.posts)
 
 
-def bare(made: list[bytes], connections: int) -> float:
-    with serving("bare:app") as served:
-        took, _ = send(served.port, [post("/insert", body) for body in made], connections)
-    return len(made) / took
+@dataclass
+class Measured:
+    """What became of the posts: posts a second, each answer's time, and the server's own CPU for each."""
+
+    rate: float
+    seconds: list[float]
+    cpu: float
 
 
-def ours(path: str, made: list[bytes], connections: int) -> tuple[float, list[float]]:
-    with serving("mcsync.app:create_app", "--factory") as served:
-        return send(served.port, [post(path, body) for body in made], connections)
+def cpu(served: Served) -> float:
+    times = served.process.cpu_times()
+    return float(times.user + times.system)
 
 
-def report(given: Any, took: float, seconds: list[float], yardstick: float) -> None:
-    rate = len(seconds) / took
+def measure(made: list[bytes], connections: int, path: str, *application: str) -> Measured:
+    with serving(*application) as served:
+        before = cpu(served)
+        took, seconds = send(served.port, [post(path, body) for body in made], connections)
+        return Measured(len(made) / took, seconds, (cpu(served) - before) / len(made))
+
+
+def report(given: Any, ours: Measured, bare: Measured) -> None:
+    seconds = ours.seconds
     p99 = seconds[int(len(seconds) * 0.99)]
-    say(f"{len(seconds):,} webhooks over {given.connections} connections: {rate:,.0f}/s, p50"
+    say(f"{len(seconds):,} webhooks over {given.connections} connections: {ours.rate:,.0f}/s, p50"
         f" {seconds[len(seconds) // 2] * 1000:.1f} ms, p99 {p99 * 1000:.1f} ms, longest"
-        f" {seconds[-1] * 1000:.1f} ms; bare handler with one insert {yardstick:,.0f}/s")  # fmt: skip
+        f" {seconds[-1] * 1000:.1f} ms; bare handler with one insert {bare.rate:,.0f}/s")  # fmt: skip
     verdict("answered", len(seconds), given.posts)
     verdict("longest answer in seconds", seconds[-1], 1, at_most=True)
-    verdict("share of the bare handler", rate / yardstick, 0.3)
+    say(f"CPU a post: {ours.cpu * 1e6:.0f} microseconds, bare handler {bare.cpu * 1e6:.0f}")
+    verdict("CPU beside the bare handler's", ours.cpu / bare.cpu, 2, at_most=True)
 
 
 if __name__ == "__main__":

@@ -112,3 +112,20 @@ class TestHeld:
         since = await world.sandbox.seq()
         await world.sync(segment)
         assert await world.writes(since) == []
+
+    async def test_an_opt_in_waits_for_the_read_and_then_goes_on(
+        self, world: World, person: str
+    ) -> None:
+        segment = await world.segment()
+        await world.sync(segment)
+        await world.opt(person, "out")
+        await world.orders()
+        await hold(world)
+        await world.wait()
+        await world.opt(person, "in")
+        await world.orders()
+        assert await world.status(ADA) == "unsubscribed"
+
+        await world.sql("update audience_members set hold_until = null")
+        await world.orders()
+        assert await world.status(ADA) == "subscribed"

@@ -6,6 +6,7 @@ brings is merged and recorded as a pull does it.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -37,7 +38,9 @@ _log = structlog.get_logger(__name__)
 
 ALONE: Final = 25
 """Up to so many addresses are read one by one; more are found by one pull of what changed."""
-_MOST: Final = 500
+_MOST: Final = 10_000
+_PAUSE_SECONDS: Final = 1.0
+"""After a burst: what arrives meanwhile is found by one pull more, not by one for each handful."""
 _LEASE_SECONDS: Final = 180.0
 _DOUBTS: Final = 4
 """A member that an event says is gone, but that Mailchimp shows unchanged, is read so often."""
@@ -60,6 +63,8 @@ async def work_off(resources: Resources, org_id: UUID, audience_id: UUID) -> int
             return worked
         worked += len(events)
         await _Work(resources, org_id, audience_id).on(events)
+        if len(events) > ALONE:
+            await asyncio.sleep(_PAUSE_SECONDS)
 
 
 @dataclass(slots=True)
