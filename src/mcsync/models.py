@@ -5,11 +5,12 @@ from mcsync.features.audiences import models as audiences
 from mcsync.features.audit import models as audit
 from mcsync.features.connection import models as connection
 from mcsync.features.contacts import models as contacts
+from mcsync.features.erasure import models as erasure
 from mcsync.features.preferences import models as preferences
 from mcsync.features.segments import models as segments
 from mcsync.features.sync import models as sync
 
 __all__ = [
-    "Base", "audiences", "audit", "connection", "contacts", "platform", "preferences",
-    "segments", "sync",
+    "Base", "audiences", "audit", "connection", "contacts", "erasure", "platform",
+    "preferences", "segments", "sync",
 ]  # fmt: skip

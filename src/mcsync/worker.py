@@ -22,11 +22,13 @@ from arq.worker import Worker
 from sqlalchemy import text
 
 from mcsync import __version__
-from mcsync.core.jobs import ORDER, SCHEDULED_SYNC, SEGMENT_SYNC
+from mcsync.core.jobs import ERASURE, ORDER, SCHEDULED_SYNC, SEGMENT_SYNC
 from mcsync.core.jobs.arq_settings import job, worker_options
 from mcsync.core.logging import configure_logging
 from mcsync.core.resources import Resources
 from mcsync.core.settings import Settings
+from mcsync.features.erasure import dispatch as erasure_dispatch
+from mcsync.features.erasure import jobs as erasure_jobs
 from mcsync.features.sync import dispatch, housekeeping, jobs
 
 _log = structlog.get_logger(__name__)
@@ -71,6 +73,7 @@ async def serve(settings: Settings) -> None:
         functions=[
             job(SEGMENT_SYNC, jobs.segment_sync),
             job(ORDER, jobs.order),
+            job(ERASURE, erasure_jobs.gdpr_erasure),
             job(SCHEDULED_SYNC, jobs.scheduled_sync),
         ],
         cron_jobs=[
@@ -93,6 +96,9 @@ async def serve(settings: Settings) -> None:
     tasks = [
         asyncio.create_task(
             _every(_DISPATCH_SECONDS, stopping, lambda: dispatch.ring_due(resources))
+        ),
+        asyncio.create_task(
+            _every(_DISPATCH_SECONDS, stopping, lambda: erasure_dispatch.ring_due(resources))
         ),
         asyncio.create_task(
             _every(_SCHEDULE_SECONDS, stopping, lambda: dispatch.schedule(resources))

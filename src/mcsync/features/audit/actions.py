@@ -29,6 +29,10 @@ class AuditAction(StrEnum):
     PREFERENCES_OPT_OUT = "preferences.opt_out"
     PREFERENCES_UNSET = "preferences.unset"
     PREFERENCES_PULLED = "preferences.pulled"
+    ERASURE_REQUEST = "erasure.request"
+    ERASURE_CLOSE_TARGET = "erasure.close_target"
+    ERASURE_COMPLETE = "erasure.complete"
+    SUPPRESSION_LIFT = "suppression.lift"
     ORGANISATION_CREATE = "organisation.create"
     TOKEN_CREATE = "token.create"  # noqa: S105 - an action, not a secret
     TOKEN_REVOKE = "token.revoke"  # noqa: S105 - an action, not a secret
