@@ -176,7 +176,7 @@ async def suppress(
     await session.execute(
         text(
             """insert into suppressions as s (org_id, kind, key, erasure_id)
-               select distinct :org, kind, key, cast(:erasure as uuid)
+               select distinct cast(:org as uuid), kind, key, cast(:erasure as uuid)
                from unnest(cast(:kinds as text[]), cast(:keys as uuid[])) as t(kind, key)
                on conflict (org_id, kind, key) where lifted_at is null
                do update set erasure_id = excluded.erasure_id, created_at = now()"""
