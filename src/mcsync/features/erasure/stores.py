@@ -255,11 +255,13 @@ STORES: Final[tuple[Store, ...]] = (
             f"""update suppressions set lift = null
              where org_id = :org and key = {_KEYS} and lift is not null""",
         ),
-        f"""select jsonb_build_object('kind', kind, 'since', created_at, 'liftedAt', lifted_at,
+    ),
+    Store(
+        "suppressions", "Keyed hashes that refuse a later import.", "kept",
+        held=f"""select jsonb_build_object('kind', kind, 'since', created_at, 'liftedAt', lifted_at,
                                       'lift', lift)
             from suppressions where org_id = :org and key = {_KEYS} order by id""",
     ),
-    Store("suppressions", "Keyed hashes that refuse a later import.", "kept"),
     Store("audit", "Who did what, with our own ids only.", "kept"),
 )
 """All stores. ``kept`` ones hold nothing that tells who it was, without the organisation's key."""
