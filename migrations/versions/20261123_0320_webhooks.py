@@ -222,9 +222,7 @@ def upgrade() -> None:
         unique=True,
         postgresql_where=sa.text("previous_token_hash is not null"),
     )
-    op.create_index(
-        "uq_webhook_endpoints_token", "webhook_endpoints", ["token_hash"], unique=True
-    )
+    op.create_index("uq_webhook_endpoints_token", "webhook_endpoints", ["token_hash"], unique=True)
     op.create_table(
         "webhook_events",
         sa.Column("id", sa.Uuid(), server_default=sa.text("mcsync_uuid7()"), nullable=False),

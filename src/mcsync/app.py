@@ -33,6 +33,7 @@ from mcsync.features.audiences import router as audiences
 from mcsync.features.audit import router as audit
 from mcsync.features.connection import router as connection
 from mcsync.features.contacts import router as contacts
+from mcsync.features.erasure import router as erasure
 from mcsync.features.preferences import deps as preferences_deps
 from mcsync.features.preferences import router as preferences
 from mcsync.features.segments import router as segments
@@ -47,6 +48,7 @@ ROUTERS = (
     audiences.router,
     contacts.router,
     preferences.router,
+    erasure.router,
     segments.router,
     sync.router,
     webhooks.router,

@@ -13,7 +13,8 @@ import os
 import signal
 import socket
 from collections.abc import Awaitable, Callable
-from typing import Any
+from functools import partial
+from typing import Any, Final
 from uuid import uuid4
 
 import structlog
@@ -24,6 +25,7 @@ from sqlalchemy import text
 from mcsync import __version__
 from mcsync.core.jobs import (
     AUDIENCE_PULL,
+    ERASURE,
     ORDER,
     SCHEDULED_SYNC,
     SEGMENT_SYNC,
@@ -34,6 +36,8 @@ from mcsync.core.jobs.arq_settings import job, worker_options
 from mcsync.core.logging import configure_logging
 from mcsync.core.resources import Resources
 from mcsync.core.settings import Settings
+from mcsync.features.erasure import dispatch as erasure_dispatch
+from mcsync.features.erasure import jobs as erasure_jobs
 from mcsync.features.sync import dispatch, housekeeping, jobs
 from mcsync.features.webhooks import dispatch as webhook_dispatch
 from mcsync.features.webhooks import jobs as webhook_jobs
@@ -50,6 +54,18 @@ _CHECK_SECONDS = 2.0
 _SCHEDULE_SECONDS = 20.0
 _HEARTBEAT_SECONDS = 10.0
 _TIDY_SECONDS = 3600.0
+
+
+_LOOPS: Final[tuple[tuple[float, Callable[[Resources], Awaitable[Any]]], ...]] = (
+    (_DISPATCH_SECONDS, dispatch.ring_due),
+    (_DISPATCH_SECONDS, webhook_dispatch.ring_due),
+    (_DISPATCH_SECONDS, erasure_dispatch.ring_due),
+    (_CHECK_SECONDS, webhook_dispatch.ring_checks),
+    (_SCHEDULE_SECONDS, dispatch.schedule),
+    (_TIDY_SECONDS, housekeeping.tidy),
+    (_TIDY_SECONDS, webhooks.tidy),
+)
+"""What every worker does again and again. Each is safe in any number of processes."""
 
 
 def run(settings: Settings) -> None:
@@ -82,6 +98,7 @@ async def serve(settings: Settings) -> None:
         functions=[
             job(SEGMENT_SYNC, jobs.segment_sync),
             job(ORDER, jobs.order),
+            job(ERASURE, erasure_jobs.gdpr_erasure),
             job(SCHEDULED_SYNC, jobs.scheduled_sync),
             job(WEBHOOK, webhook_jobs.webhook),
             job(WEBHOOKS, webhook_jobs.webhooks),
@@ -105,24 +122,14 @@ async def serve(settings: Settings) -> None:
         loop.add_signal_handler(number, stopping.set)
     _log.info("worker_started", worker=worker_id, version=__version__)
     tasks = [
-        asyncio.create_task(
-            _every(_DISPATCH_SECONDS, stopping, lambda: dispatch.ring_due(resources))
-        ),
-        asyncio.create_task(
-            _every(_DISPATCH_SECONDS, stopping, lambda: webhook_dispatch.ring_due(resources))
-        ),
-        asyncio.create_task(
-            _every(_CHECK_SECONDS, stopping, lambda: webhook_dispatch.ring_checks(resources))
-        ),
-        asyncio.create_task(_every(_TIDY_SECONDS, stopping, lambda: webhooks.tidy(resources))),
-        asyncio.create_task(
-            _every(_SCHEDULE_SECONDS, stopping, lambda: dispatch.schedule(resources))
-        ),
-        asyncio.create_task(_every(_TIDY_SECONDS, stopping, lambda: housekeeping.tidy(resources))),
+        asyncio.create_task(_every(seconds, stopping, partial(act, resources)))
+        for seconds, act in _LOOPS
+    ]
+    tasks.append(
         asyncio.create_task(
             _every(_HEARTBEAT_SECONDS, stopping, lambda: _beat(resources, worker_id))
-        ),
-    ]
+        )
+    )
     listening = asyncio.create_task(worker.async_run())
     stopped = asyncio.create_task(stopping.wait())
     try:

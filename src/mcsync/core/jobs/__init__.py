@@ -2,6 +2,7 @@
 
 from mcsync.core.jobs.queue import (
     AUDIENCE_PULL,
+    ERASURE,
     ORDER,
     SCHEDULED_SYNC,
     SEGMENT_SYNC,
@@ -11,5 +12,12 @@ from mcsync.core.jobs.queue import (
 )
 
 __all__ = [
-    "AUDIENCE_PULL", "ORDER", "SCHEDULED_SYNC", "SEGMENT_SYNC", "WEBHOOK", "WEBHOOKS", "JobQueue",
-]  # fmt: skip
+    "AUDIENCE_PULL",
+    "ERASURE",
+    "ORDER",
+    "SCHEDULED_SYNC",
+    "SEGMENT_SYNC",
+    "WEBHOOK",
+    "WEBHOOKS",
+    "JobQueue",
+]

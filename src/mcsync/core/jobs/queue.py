@@ -19,6 +19,7 @@ SCHEDULED_SYNC: Final = "mailchimp-scheduled-sync"
 WEBHOOK: Final = "mailchimp-webhook"
 WEBHOOKS: Final = "mailchimp-webhooks"
 AUDIENCE_PULL: Final = "mailchimp-audience-pull"
+ERASURE: Final = "gdpr-erasure"
 
 _EXPIRES_SECONDS: Final = 60
 """A ring nobody heard for so long is void: the dispatcher has rung again meanwhile."""

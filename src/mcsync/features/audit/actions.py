@@ -32,6 +32,10 @@ class AuditAction(StrEnum):
     WEBHOOKS_REGISTER = "webhooks.register"
     WEBHOOKS_REMOVE = "webhooks.remove"
     WEBHOOKS_ROTATE = "webhooks.rotate"
+    ERASURE_REQUEST = "erasure.request"
+    ERASURE_CLOSE_TARGET = "erasure.close_target"
+    ERASURE_COMPLETE = "erasure.complete"
+    SUPPRESSION_LIFT = "suppression.lift"
     ORGANISATION_CREATE = "organisation.create"
     TOKEN_CREATE = "token.create"  # noqa: S105 - an action, not a secret
     TOKEN_REVOKE = "token.revoke"  # noqa: S105 - an action, not a secret

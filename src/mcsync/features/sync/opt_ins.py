@@ -193,7 +193,7 @@ async def _read(
     absent = [h for h, member in zip(hashes, found, strict=True) if member is None]
     actor = Actor.system(org_id, "mailchimp-order")
     async with resources.db.transaction(org_id) as session:
-        await merge_and_record(session, actor, audience_id, members)
+        await merge_and_record(session, actor, audience_id, members, resources.hash_keys)
         await mirror.mark_absent(session, audience_id, absent)
 
 

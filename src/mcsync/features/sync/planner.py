@@ -18,6 +18,9 @@ from mcsync.core.settings import Settings
 from mcsync.features.segments.filters import compile_filters
 from mcsync.features.sync import decide
 
+PLAN_LOCK = "pg_{try_}advisory_xact_lock{shared}(hashtextextended('plan:' || :org, 0))"
+"""Held together by all plans being written: an erasure ends only when none is that began before it."""
+
 _TEMPORARY = (
     "set local work_mem = '256MB'",
     "create temp table cand (mh uuid) on commit drop",
@@ -219,6 +222,9 @@ async def store(
     session: AsyncSession, scope: decide.PlanScope, run_id: UUID, *, mark: int | None
 ) -> Plan:
     """Decides and writes the run's changes and the segment's skips, in this transaction."""
+    await session.execute(
+        text("select " + PLAN_LOCK.format(try_="", shared="_shared")), {"org": str(scope.org_id)}
+    )
     xmin, full, matched = await decide_all(session, scope, mark=mark)
     base = {
         "org": scope.org_id, "audience": scope.audience_id, "segment": scope.segment.id,

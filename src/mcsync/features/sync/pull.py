@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -12,11 +12,19 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from mcsync.core.auth import Actor
+from mcsync.core.crypto import HashKeys, keyed_hash
+from mcsync.core.db import org_of
 from mcsync.core.resources import Resources
 from mcsync.features.audiences import mirror
 from mcsync.features.audiences.repository import touch_definition
 from mcsync.features.preferences import service as preferences
-from mcsync.mailchimp import MailchimpClient, Member, NotFoundError, iterate_members
+from mcsync.mailchimp import (
+    MailchimpClient,
+    Member,
+    NotFoundError,
+    iterate_members,
+    normalise_address,
+)
 
 _log = structlog.get_logger(__name__)
 
@@ -45,6 +53,7 @@ class Pull:
         self, resources: Resources, actor: Actor, client: MailchimpClient, *, check: Check
     ) -> None:
         self._db = resources.db
+        self._hash_keys = resources.hash_keys
         self._settings = resources.settings
         self._clock = resources.clock
         self._actor = actor
@@ -132,7 +141,9 @@ class Pull:
         async for page in pages:
             await self._check()
             async with self._db.transaction(self._actor.org_id) as session:
-                await merge_and_record(session, self._actor, audience.id, page.members)
+                await merge_and_record(
+                    session, self._actor, audience.id, page.members, self._hash_keys
+                )
                 if generation is not None:
                     hashes = [mirror.member_hash(m) for m in page.members]
                     await mirror.mark_seen(session, audience.id, hashes, generation)
@@ -212,6 +223,32 @@ class Pull:
             )
 
 
+_JUST_ERASED = """
+select array_agg(u.key) from suppressions u join erasures e on e.id = u.erasure_id
+where u.org_id = :org and u.kind = 'address' and u.lifted_at is null
+  and e.completed_at > clock_timestamp() - make_interval(mins => 10)
+"""
+
+
+async def without_erased(
+    session: AsyncSession, hash_keys: HashKeys, members: Sequence[Member]
+) -> Sequence[Member]:
+    """The members but those whose erasure ended while they were read.
+
+    What was read before that is out of date, and would bring back a trace; who signs up anew is seen by
+    a later pull.
+    """
+    erased = await session.scalar(text(_JUST_ERASED), {"org": org_of(session)})
+    if not erased:
+        return members
+    key, gone = await hash_keys.hash_key(session), set(erased)
+    return [
+        member
+        for member in members
+        if keyed_hash(key, "address", normalise_address(member.email_address)) not in gone
+    ]
+
+
 # An address that no contact has any more, but whose consent is on record, keeps its own.
 _NOTE = """
 update address_consents k set {0}_at = t.effective_at, {0}_source = 'mailchimp'
@@ -225,9 +262,11 @@ async def merge_and_record(
     session: AsyncSession,
     actor: Actor,
     audience_id: UUID,
-    members: tuple[Member, ...] | list[Member],
+    members: Sequence[Member],
+    hash_keys: HashKeys,
 ) -> None:
     """Merges members read from Mailchimp; withdrawals and opt-ins among them are recorded."""
+    members = await without_erased(session, hash_keys, members)
     arrivals = await mirror.merge(session, actor.org_id, audience_id, members)
     if arrivals.withdrawals:
         await preferences.record_withdrawals_pulled(

@@ -168,8 +168,9 @@ class _Work:
         if found:
             async with self._transaction() as session:
                 await merge_and_record(
-                    session, self._actor, self._audience_id, list(found.values())
-                )
+                    session, self._actor, self._audience_id, list(found.values()),
+                    self._resources.hash_keys,
+                )  # fmt: skip
         absent = await self._really_absent(client, state, missing) if missing else []
         async with self._transaction() as session:
             if absent:
