@@ -15,12 +15,12 @@ ADA = "ada.lovelace@acme.example"
 NAME = "Lovelacia"
 
 
-async def export(world: World, entity_id: str | None = None, email: str | None = None) -> ExportView:
+async def export(
+    world: World, entity_id: str | None = None, email: str | None = None
+) -> ExportView:
     """Everything held of somebody."""
     given = {"email": email} if email else {"entityType": "employee", "entityId": entity_id}
-    return await service.export(
-        world.resources, world.actor, ErasureInput.model_validate(given)
-    )
+    return await service.export(world.resources, world.actor, ErasureInput.model_validate(given))
 
 
 class TestEverythingHeld:

@@ -7,7 +7,7 @@ import pytest
 from mcsync.features.audiences import service as audience_service
 from mcsync.features.connection import service as connection
 from mcsync.mailchimp import subscriber_hash
-from tests.features.erasure.acts import Acts, answers, states, targets
+from tests.features.erasure.acts import Acts, answers, targets
 from tests.features.sync.world import World
 
 ADA = "ada.lovelace@acme.example"
@@ -209,5 +209,3 @@ class TestAnAudienceNobodyMirrored:
 
         assert {t.audience_id for t in targets(done)} == {world.list_id, world.other_list_id}
         assert await acts.at_mailchimp(ADA) == []
-
-

@@ -22,7 +22,8 @@ async def close(world: World, view: ErasureView, reason: str = "The account is g
     """Gives up the first open target."""
     target = next(t for t in view.targets if t.state == "open")
     return await service.close_target(
-        world.resources, world.actor,
+        world.resources,
+        world.actor,
         CloseTargetInput.model_validate({"id": str(target.id), "reason": reason}),
     )
 
@@ -133,9 +134,7 @@ class TestLiftingASuppression:
         await world.sync(segment)
         assert await world.status(ADA) == "subscribed"
 
-    async def test_needs_a_consent_newer_than_the_erasure(
-        self, world: World, acts: Acts
-    ) -> None:
+    async def test_needs_a_consent_newer_than_the_erasure(self, world: World, acts: Acts) -> None:
         person = await world.contact(ADA)
         asked = await acts.ask(person)
         with pytest.raises(ConflictError) as error:

@@ -118,9 +118,7 @@ class World:
         """The contact is deleted: it left."""
         await self.change(entity_id, deleted_at=datetime.now(UTC))
 
-    async def upsert(
-        self, entity_id: str, *, refused: bool = False, **fields: Any
-    ) -> UpsertResult:
+    async def upsert(self, entity_id: str, *, refused: bool = False, **fields: Any) -> UpsertResult:
         """What the organisation's own system says of a contact, through ``contacts.upsert``."""
         given = {"entityType": "employee", "entityId": entity_id} | fields
         result = await contacts.upsert(

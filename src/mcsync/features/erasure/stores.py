@@ -257,7 +257,9 @@ STORES: Final[tuple[Store, ...]] = (
         ),
     ),
     Store(
-        "suppressions", "Keyed hashes that refuse a later import.", "kept",
+        "suppressions",
+        "Keyed hashes that refuse a later import.",
+        "kept",
         held=f"""select jsonb_build_object('kind', kind, 'since', created_at, 'liftedAt', lifted_at,
                                       'lift', lift)
             from suppressions where org_id = :org and key = {_KEYS} order by id""",
