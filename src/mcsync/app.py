@@ -39,6 +39,9 @@ from mcsync.features.preferences import router as preferences
 from mcsync.features.segments import router as segments
 from mcsync.features.sync import deps as sync_deps
 from mcsync.features.sync import router as sync
+from mcsync.features.webhooks import deps as webhooks_deps
+from mcsync.features.webhooks import router as webhooks
+from mcsync.features.webhooks.intake import Intake
 
 ROUTERS = (
     connection.router,
@@ -48,6 +51,8 @@ ROUTERS = (
     erasure.router,
     segments.router,
     sync.router,
+    webhooks.router,
+    webhooks.intake_router,
     audit.router,
     health.router,
 )
@@ -99,6 +104,8 @@ def create_app(settings: Settings | None = None, resources: Resources | None = N
     )
     app.state.consent_sink = preferences_deps.consent_sink
     app.state.leave_hook = sync_deps.leave_hook
+    app.state.disconnect_hook = webhooks_deps.disconnect_hook
+    app.state.webhook_intake = Intake()
     install_docs(app)
     install_openapi(app)
     if resources is not None:

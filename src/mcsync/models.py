@@ -9,8 +9,18 @@ from mcsync.features.erasure import models as erasure
 from mcsync.features.preferences import models as preferences
 from mcsync.features.segments import models as segments
 from mcsync.features.sync import models as sync
+from mcsync.features.webhooks import models as webhooks
 
 __all__ = [
-    "Base", "audiences", "audit", "connection", "contacts", "erasure", "platform",
-    "preferences", "segments", "sync",
-]  # fmt: skip
+    "Base",
+    "audiences",
+    "audit",
+    "connection",
+    "contacts",
+    "erasure",
+    "platform",
+    "preferences",
+    "segments",
+    "sync",
+    "webhooks",
+]

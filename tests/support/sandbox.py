@@ -2,145 +2,60 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
 import threading
 from collections import deque
 from types import TracebackType
-from typing import Any, Literal, Self, TypedDict, cast
+from typing import Any, Literal, Self, cast
 
 import httpx
+
+from tests.support.sandbox_mail import MailControl
+from tests.support.sandbox_types import (
+    AccountRef,
+    AdminAct,
+    AttemptEntry,
+    CallEntry,
+    DeliveryEntry,
+    DumpEntry,
+    HistoryEntry,
+    HookEntry,
+    InternalMember,
+    ListRef,
+    OpenedAccount,
+    PersonAct,
+    SandboxMetrics,
+)
+
+__all__ = [
+    "ALL_STAFF",
+    "DEFAULT_KEY",
+    "SUPPLIERS",
+    "AccountRef",
+    "AdminAct",
+    "AttemptEntry",
+    "CallEntry",
+    "DeliveryEntry",
+    "DumpEntry",
+    "HistoryEntry",
+    "HookEntry",
+    "InternalMember",
+    "ListRef",
+    "OpenedAccount",
+    "PersonAct",
+    "SandboxControl",
+    "SandboxMetrics",
+    "SandboxProcess",
+]
 
 DEFAULT_KEY = "5a9d0b0c1e2f3a4b5c6d7e8f90a1b2c3-us1"
 """Key of the account every sandbox starts with; a `reset` brings it back."""
 
 ALL_STAFF = "a1f0c3d2e4"
 SUPPLIERS = "b2e1d4c3f5"
-
-PersonAct = Literal[
-    "subscribe_form",
-    "resubscribe_form",
-    "confirm",
-    "unsubscribe",
-    "abuse",
-    "bounce",
-    "change_email",
-    "update_profile",
-]
-AdminAct = Literal[
-    "unsubscribe",
-    "archive",
-    "delete_permanent",
-    "subscribe",
-    "untag",
-    "tag",
-    "edit",
-    "pending_lapse",
-]
-
-
-class ListRef(TypedDict):
-    """An audience."""
-
-    id: str
-    name: str
-
-
-class AccountRef(TypedDict):
-    """An account with its key as it is now."""
-
-    apiKey: str
-    accountId: str
-    name: str
-    lists: list[ListRef]
-
-
-class OpenedAccount(TypedDict):
-    """Answer to a new account or another key."""
-
-    accountId: str
-    lists: list[ListRef]
-
-
-class InternalMember(TypedDict):
-    """A member as the sandbox holds it. Unset times are ""."""
-
-    id: str
-    contactId: str
-    email: str
-    emailAddress: str
-    status: str
-    formerStatus: str | None
-    unsubscribedBy: Literal["person", "admin", "api"] | None
-    unsubscribeReason: str | None
-    mergeFields: dict[str, Any]
-    tags: list[str]
-    source: str
-    timestampSignup: str
-    timestampOpt: str
-    lastChanged: str
-    confirmationMails: int
-    language: str
-    vip: bool
-
-
-class HistoryEntry(TypedDict):
-    """One effective change of one member."""
-
-    seq: int
-    at: float
-    account_id: str
-    list_id: str
-    email: str
-    from_status: str
-    to_status: str
-    kind: Literal["created", "status", "profile", "tags", "email", "archived", "deleted"]
-    origin: Literal["api", "person", "admin", "form", "import"]
-    via: str
-    request_id: str
-
-
-class CallEntry(TypedDict):
-    """One API call; `at_end` and `status` are None while it is in flight, `status` 0 is a dropped connection."""
-
-    seq: int
-    at_start: float
-    at_end: float | None
-    method: str
-    path: str
-    account_id: str
-    key_last4: str
-    status: int | None
-    members: int
-    in_flight: int
-    fault: str
-    write: bool
-    bulk: bool
-    request_id: str
-
-
-class SandboxMetrics(TypedDict):
-    """Counters since the last reset of the metrics; `refused` counts the 429s of the connection limit."""
-
-    maxInFlight: int
-    inFlight: int
-    calls: int
-    writeCalls: int
-    refused: int
-    firstBatchAt: float | None
-    lastBatchEnd: float | None
-    batchCalls: int
-    batchMembers: int
-
-
-class DumpEntry(TypedDict):
-    """One line of a dump."""
-
-    email: str
-    status: str
-    tags: list[str]
-    mergeFields: dict[str, Any]
 
 
 class SandboxProcess:
@@ -155,6 +70,9 @@ class SandboxProcess:
         self.control = ""
         """Base URL of the control API."""
         self.api_key = ""
+        self.mandrill_url = ""
+        """Base URL of the Transactional API, ending in /api/1.0."""
+        self.mandrill_key = ""
 
     def __enter__(self) -> Self:
         self.start()
@@ -187,6 +105,7 @@ class SandboxProcess:
             raise RuntimeError(f"the sandbox did not start: {''.join(self._complaints)}")
         ready = json.loads(line)
         self.url, self.control, self.api_key = ready["url"], ready["control"], ready["apiKey"]
+        self.mandrill_url, self.mandrill_key = ready["mandrillUrl"], ready["mandrillKey"]
 
     def stop(self) -> None:
         """Ask it to stop, and insist if it does not."""
@@ -210,7 +129,7 @@ class SandboxProcess:
         return self._process.pid
 
 
-class SandboxControl:
+class SandboxControl(MailControl):
     """The control API. Every refusal raises httpx.HTTPStatusError, whose text holds the sandbox's reason."""
 
     def __init__(self, url: str) -> None:
@@ -264,12 +183,25 @@ class SandboxControl:
         await self._post(f"/lists/{list_id}/delete")
 
     async def change_list(
-        self, list_id: str, *, name: str | None = None, double_optin: bool | None = None
-    ) -> None:
-        """What the owner may set on a list."""
-        body = {"name": name, "doubleOptin": double_optin}
+        self,
+        list_id: str,
+        *,
+        name: str | None = None,
+        double_optin: bool | None = None,
+        marketing_permissions: list[str] | None = None,
+    ) -> dict[str, str]:
+        """What the owner may set on a list; an empty list of texts switches its GDPR fields off.
+
+        Answers the ids of the GDPR fields with their texts.
+        """
+        body = {
+            "name": name,
+            "doubleOptin": double_optin,
+            "marketingPermissions": marketing_permissions,
+        }
         given = {key: value for key, value in body.items() if value is not None}
-        _checked(await self._client.patch(f"/lists/{list_id}", json=given))
+        answer = _checked(await self._client.patch(f"/lists/{list_id}", json=given))
+        return cast("dict[str, str]", answer.json()["marketingPermissions"])
 
     async def config(self) -> dict[str, Any]:
         """All settings."""
@@ -299,6 +231,7 @@ class SandboxControl:
         *,
         new_email: str | None = None,
         merge_fields: dict[str, Any] | None = None,
+        marketing_permissions: dict[str, bool] | None = None,
         reason: str | None = None,
     ) -> InternalMember | None:
         """What the subscriber does; answers the member afterwards. 409 if the act is not possible."""
@@ -308,6 +241,7 @@ class SandboxControl:
             act=act,
             newEmail=new_email,
             mergeFields=merge_fields,
+            marketingPermissions=marketing_permissions,
             reason=reason,
         )
         return cast("InternalMember | None", body["member"])
@@ -394,6 +328,53 @@ class SandboxControl:
     async def seq(self) -> int:
         """The newest sequence number, to be given as `since` later."""
         return cast("int", (await self._get("/metrics/seq"))["seq"])
+
+    # Webhooks
+
+    async def webhooks(self) -> list[HookEntry]:
+        """The webhooks of all lists, with their secrets; disabled ones only where they stay listed."""
+        return cast("list[HookEntry]", (await self._get("/webhooks"))["webhooks"])
+
+    async def deliveries(
+        self,
+        *,
+        list_id: str | None = None,
+        type: str | None = None,  # noqa: A002 - Mailchimp's word
+        email: str | None = None,
+        state: str | None = None,
+        since: int | None = None,
+    ) -> list[DeliveryEntry]:
+        """Posts to webhooks after the exclusive sequence number `since`, oldest first."""
+        params = {
+            "listId": list_id,
+            "type": type,
+            "email": email,
+            "state": state,
+            "since": since,
+        }
+        given = {key: value for key, value in params.items() if value is not None}
+        body = await self._get("/webhooks/deliveries", given)
+        return cast("list[DeliveryEntry]", body["deliveries"])
+
+    async def delivered(self, *, timeout: float = 30.0) -> None:
+        """Wait until no post is under way or waits for a retry; held ones do not count. TimeoutError."""
+        async with asyncio.timeout(timeout):
+            while (await self._get("/webhooks"))["pending"]:  # noqa: ASYNC110 - another process
+                await asyncio.sleep(0.02)
+
+    async def hold_deliveries(self) -> None:
+        """Posts to webhooks are kept back from now on."""
+        await self._post("/webhooks/hold")
+
+    async def release_deliveries(
+        self, order: Literal["fifo", "reversed", "shuffled"] = "fifo"
+    ) -> int:
+        """Send what was kept back, one after another, and hold no more; answers how many they are."""
+        return cast("int", (await self._post("/webhooks/release", order=order))["released"])
+
+    async def repeat_delivery(self, seq: int, *, times: int = 1) -> None:
+        """Send a post again, its body as it was and newly signed."""
+        await self._post(f"/webhooks/deliveries/{seq}/repeat", times=times)
 
     async def metrics(self) -> SandboxMetrics:
         """Counters since the last `reset_metrics`."""

@@ -25,6 +25,7 @@ from mcsync.core.resources import Resources
 from mcsync.core.settings import Settings
 from mcsync.features.erasure import work as erasures
 from mcsync.features.sync import execute
+from mcsync.features.webhooks import registration
 from mcsync.models import Base
 from tests.support.organisations import Org, make_organisation, make_token
 from tests.support.sandbox import SandboxControl, SandboxProcess
@@ -188,6 +189,8 @@ def valid_calls(tenant: Tenant) -> dict[str, Call]:
         "segments_approve_run": Call(body={"id": ids["held"]}),
         "segments_cancel_run": Call(body={"id": ids["queued"]}),
         "segments_delete": Call(body={"id": ids["doomed"]}),
+        "webhooks_list": Call({"limit": "1"}),
+        "webhooks_rotate": Call(body=here),
         "audit_list": Call({"entityId": ids["held"]}),
         "audit_verify": Call(),
         "connection_disconnect": Call(),
@@ -217,6 +220,8 @@ async def furnish(tenant: Tenant, resources: Resources) -> None:
             "filters": {"department": [f"{department} {tenant.word}"]},
         }  # fmt: skip
         ids[name] = (await tenant.done("segments_create", Call(body=body)))["id"]
+    # nobody can reach this process, so its webhooks stay to be registered
+    await registration.check_organisation(resources, tenant.org.id)
     ids["run"] = await _sync(tenant, resources, "synced", "succeeded")
     # the guard of the stage lets nobody be removed unasked
     body = {"id": ids["synced"], "filters": {"department": [f"Nobody {tenant.word}"]}}
@@ -357,6 +362,7 @@ async def open_stage(
         guard_removals_min=0,
         guard_removals_share=0,
         max_body_bytes=64 * 1024,
+        public_url="http://127.0.0.1:9",
     )
     async with AsyncExitStack() as exits:
         resources = await Resources.build(settings)

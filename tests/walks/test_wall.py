@@ -23,6 +23,10 @@ LOOK_UPS = {
     "mcsync_connected_organisation_ids",
     "mcsync_due_runs",
     "mcsync_due_orders",
+    "mcsync_webhook_endpoint",
+    "mcsync_due_webhook_events",
+    "mcsync_due_webhook_checks",
+    "mcsync_due_audience_pulls",
     "mcsync_due_erasures",
 }
 ERASERS = {"mcsync_forget_history": "mcsync_eraser"}
@@ -200,7 +204,9 @@ async def test_look_ups_answer_ids_only(stage: Stage, service: asyncpg.Connectio
         assert not row["special"]
         assert not row["anybody"], f"{row['proname']} is open to every role"
         words = set(row["result"].replace(",", " ").replace("(", " ").replace(")", " ").split())
-        named = {"TABLE", "SETOF", "run_id", "org_id", "audience_id", "erasure_id", "epoch"}
+        named = {
+            "TABLE", "SETOF", "run_id", "org_id", "audience_id", "endpoint_id", "erasure_id", "epoch",
+        }  # fmt: skip
         assert words <= named | {"uuid", "integer"}, row["result"]
 
     token = await stage.onlooker.fetchrow("select id, org_id from service_tokens limit 1")

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import mcsync
-from mcsync.cli import erasures, keys, platform, processes, segments
+from mcsync.cli import erasures, keys, platform, processes, segments, webhooks
 from mcsync.cli.contacts import contacts
 from mcsync.cli.demo import demo
 from mcsync.cli.dev import dev
@@ -61,5 +61,6 @@ app.add_typer(platform.token, name="token")
 app.add_typer(contacts, name="contacts")
 app.add_typer(segments.segments, name="segments")
 app.add_typer(segments.runs, name="runs")
+app.add_typer(webhooks.webhooks, name="webhooks")
 app.add_typer(erasures.erasures, name="erasures")
 app.add_typer(keys.keys, name="keys")

@@ -24,6 +24,7 @@ from mcsync.features.audit import AuditAction
 from mcsync.features.connection import service as connection
 from mcsync.features.erasure import service as erasure
 from mcsync.features.erasure.subject import subject_context
+from mcsync.features.webhooks import service as webhooks
 
 keys = typer.Typer(no_args_is_help=True, help="Master keys that seal the stored secrets.")
 
@@ -75,6 +76,7 @@ async def _rotate(resources: Resources, org_id: UUID) -> int:
     async with resources.db.transaction(org_id) as session:
         renewed = await _rewrap_hash_key(resources, session, org_id)
         renewed += await connection.rewrap_key(resources, session)
+        renewed += await webhooks.rewrap(resources, session)
         renewed += await erasure.rewrap_subjects(resources, session)
         if renewed:
             audit.record(
@@ -157,7 +159,7 @@ async def _secrets(session: AsyncSession, org_id: UUID) -> list[tuple[str, str]]
         found.append((live.api_key, connection.key_context(org_id, live.id)))
     for erasure_id, envelope in await erasure.sealed_subjects(session):
         found.append((envelope, subject_context(org_id, erasure_id)))
-    return found
+    return found + await webhooks.envelopes(session)
 
 
 def _key_of(envelope: str) -> str:

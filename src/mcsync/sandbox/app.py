@@ -12,7 +12,7 @@ import orjson
 
 from . import problems
 from .api.batches import RESULTS, results_of
-from .api.perform import perform
+from .api.perform import look_ahead, perform
 from .asgi import Gone, Receive, Scope, Send, drop_connection, read_body, write_answer
 from .config import SandboxConfig
 from .control import router as control
@@ -20,6 +20,7 @@ from .control.state import Sandbox
 from .exchange import Answer, Request, parse_query, refusal
 from .faults import RESET, answer_at_once, gateway_timeout
 from .history import Call
+from .mandrill import app as mandrill
 from .world import Account, split_key
 
 _API = "/3.0"
@@ -54,6 +55,8 @@ class Application:
                 self.sandbox, scope["method"], path[len(_CONTROL) :], scope, body
             )
             await write_answer(send, answer, [])
+        elif mandrill.PATH.match(path):
+            await mandrill.serve(self.sandbox, path, scope, receive, send)
         elif path.startswith(f"{RESULTS}/"):
             await write_answer(send, results_of(self.sandbox.world, path), [])
         else:
@@ -182,6 +185,7 @@ class Exchange:
             return at_once
         request = await self._request(path, account)
         self._note_members(call, path, request.body)
+        await look_ahead(request)
         answer = await self._apply_in_time(request, call, plan.slowness(call.fault))
         if call.fault == "504_after":
             return gateway_timeout()

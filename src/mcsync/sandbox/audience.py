@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from hashlib import md5
 from typing import Any
 
 from .changelog import ChangeLog
 from .model import Member, MergeField, Segment, ascii_lower, digest
 from .states import STATUSES, SUBSCRIBED, UNSUBSCRIBED
+from .webhooks import Webhook
 
 _SPREAD = 0x9E3779B97F4A7C15F39CC0605CEDC835
 _WIDE = (1 << 128) - 1
 _UNSPREAD = pow(_SPREAD, -1, 1 << 128)
+
+DEFAULT_PERMISSIONS = ("Email", "Direct Mail", "Customized Online Advertising")
+"""What a list asks for when its GDPR fields are switched on without words of their own."""
 
 DEFAULT_FIELDS = (
     ("FNAME", "First Name", "text"),
@@ -46,11 +50,14 @@ class Audience:
         self.settings: dict[str, Any] = {}
         """What POST /lists and PATCH /lists/{id} gave besides the name."""
         self.double_optin = False
+        self.permissions: dict[str, str] = {}
+        """Texts of the GDPR fields by their ids; empty where they are off (MC 16)."""
         self.members: dict[bytes, Member] = {}
         self.serials: list[Member | None] = []
         self.log = ChangeLog()
         self.counts = [0] * len(STATUSES)
         self.forgotten: set[bytes] = set()
+        self.webhooks: dict[str, Webhook] = {}
         self.segments: dict[int, Segment] = {}
         self.tag_names: dict[str, Segment] = {}
         self.fields: list[MergeField] = []
@@ -89,6 +96,14 @@ class Audience:
         if member is None and not hash_only:
             member = self.by_contact_id(int(key, 16))
         return member
+
+    def ask_permissions(self, texts: Sequence[str]) -> None:
+        """Switch the GDPR fields on with these texts, off with none. Ids follow from list and text."""
+        salt = f"{self.id}:permission:"
+        self.permissions = {
+            md5((salt + text).encode(), usedforsecurity=False).hexdigest()[:10]: text
+            for text in texts
+        }
 
     # Members
 

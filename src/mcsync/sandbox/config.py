@@ -5,7 +5,10 @@ from __future__ import annotations
 import dataclasses
 import re
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 DEFAULT_KEY = "5a9d0b0c1e2f3a4b5c6d7e8f90a1b2c3-us1"
 
@@ -39,18 +42,102 @@ class Faults:
 
 
 @dataclass(slots=True)
+class WebhookRules:
+    """How webhooks are served (MC 9)."""
+
+    signing: bool = True
+    """Accounts since 2026 can have posts signed; others ignore `signing_enabled`."""
+    timeout_seconds: float = 10.0
+    retry_seconds: list[float] = field(
+        default_factory=lambda: [60.0, 180.0, 420.0, 840.0, 1200.0, 1800.0]
+    )
+    """Pauses between tries: growing, 75 minutes in all."""
+    retry_scale: float = 1.0
+    """Factor on the pauses, for tests."""
+    disable_after: int = 3
+    """[U] So many deliveries lost in a row disable a webhook; 0 never does."""
+    disabled_listed: bool = False
+    """[U] A disabled webhook is still listed, with nothing to tell it apart."""
+    connections: int = 10
+    """Posts to one webhook at a time."""
+    delay_seconds: float = 0.0
+    """Every post starts so much later."""
+    jitter_seconds: float = 0.0
+    """And by a random part of this, so that posts overtake each other."""
+    double_every: int = 0
+    """Every so-manieth post goes out twice; 1 doubles all."""
+    action_missing: bool = False
+    """Unsubscribe posts lack `data[action]` (MC 18.15)."""
+    permanent_delete_fires: bool = True
+    """[U] A permanent deletion posts an unsubscribe with the action `delete`."""
+
+
+@dataclass(slots=True)
+class CampaignRules:
+    """How campaigns go and do (MC 11, 12)."""
+
+    sending_seconds: float = 60.0
+    """How long one takes to be sent, whatever its size; as much for one to be cancelled."""
+    response_hours: float = 6.0
+    """Opens and clicks approach their end like 1 - e^(-t / this)."""
+    proxy_excluded: bool = True
+    """Reports tell the opens without Apple's Mail Privacy Protection too."""
+
+
+@dataclass(slots=True)
+class MandrillRules:
+    """How the Transactional API behaves (MC 17)."""
+
+    key: str = "md-Sandbox0Transactional1Key"
+    username: str = "sandbox"
+    index_lag_seconds: float = 0.0
+    """info and search find a message only so long after it was handed in."""
+    metadata_always_indexed: bool = False
+    """Metadata can be searched for without /metadata/add."""
+    metadata_index_seconds: float = 0.0
+    """How long a new metadata field stays in the state `index`."""
+    searches_per_minute: int = 20
+    queue_seconds: float = 0.0
+    """How long a queued message waits."""
+    most_at_once: int = 10
+    """More recipients are queued whatever `async` says."""
+    max_call_bytes: int = 10 * 1024 * 1024
+    max_message_bytes: int = 25 * 1024 * 1024
+    max_metadata_bytes: int = 250
+    unsigned_pattern: str = ""
+    """Senders whose lower-case domain matches are rejected as unsigned."""
+    paid: bool = True
+    """Free accounts may not schedule."""
+    blank_unknown_tags: bool = False
+    """[U] Merge tags without a value vanish instead of staying as they are."""
+    webhook_seconds: float = 60.0
+    """Pause before events go out together."""
+    webhook_retry_seconds: float = 1200.0
+    webhook_retries: int = 20
+    """So many failed tries in a row disable a webhook."""
+    webhook_timeout_seconds: float = 10.0
+    webhook_scale: float = 1.0
+    """Factor on the pauses, for tests."""
+
+
+@dataclass(slots=True)
 class SandboxConfig:
     """Behaviour of the sandbox; fields marked [U] are open questions in MC, set to the likelier answer."""
 
     api_key: str = DEFAULT_KEY
     account_name: str = "Sandbox Ltd"
     lists: list[str] = field(default_factory=lambda: ["All staff", "Suppliers"])
+    permissions: list[str] = field(default_factory=list)
+    """Texts of the GDPR fields of every list made from now on; empty for none (MC 16)."""
     connections: int = 10
     """Calls in flight per account; one more is answered 429 at once (MC 15)."""
     too_many_empty: bool = False
     """The 429 of the connection limit has no body (MC 14)."""
     latency: Latency = field(default_factory=Latency)
     faults: Faults = field(default_factory=Faults)
+    webhooks: WebhookRules = field(default_factory=WebhookRules)
+    campaigns: CampaignRules = field(default_factory=CampaignRules)
+    mandrill: MandrillRules = field(default_factory=MandrillRules)
     history: bool = True
     """Keep the log of member changes; turn off for benches with a million rows."""
     shuffle: bool = True
@@ -109,7 +196,7 @@ class SandboxConfig:
     """Time an asynchronous batch spends in each state before `finished` (MC 10)."""
 
 
-T = TypeVar("T", SandboxConfig, Latency, Faults)
+T = TypeVar("T", bound="DataclassInstance")
 
 
 def _snake(name: str) -> str:
@@ -131,13 +218,12 @@ def _coerce(name: str, current: object, value: object) -> object:
     return value
 
 
-def _nested(current: object, value: object) -> Latency | Faults | None:
+def _nested(current: object, value: object) -> object | None:
     """A group of settings with some replaced; None if the setting is no group."""
-    if not isinstance(value, dict):
-        return None
-    if isinstance(current, Latency):
+    if isinstance(value, dict) and dataclasses.is_dataclass(current):
+        assert not isinstance(current, type)
         return patched(current, value)
-    return patched(current, value) if isinstance(current, Faults) else None
+    return None
 
 
 def patched(config: T, changes: dict[str, Any]) -> T:

@@ -49,6 +49,8 @@ class Request:
     host: str = ""
     args: tuple[str, ...] = field(default=())
     """The variable parts of the path, percent-decoded."""
+    probed: int | None = None
+    """What a webhook's URL answered when it was asked ahead; 0 if nothing."""
 
     @property
     def config(self) -> SandboxConfig:

@@ -49,6 +49,7 @@ class Extras:
     latitude: float = 0.0
     longitude: float = 0.0
     interests: dict[str, bool] = field(default_factory=dict)
+    marketing_permissions: dict[str, bool] = field(default_factory=dict)
     mails: int = 0
     """Confirmation mails sent so far (MC 4.3: an identical `pending` sends none)."""
 

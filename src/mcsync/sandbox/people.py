@@ -45,6 +45,8 @@ class Act:
         self.email = email.strip()
         self.member = audience.find(self.email)
         self.now = world.clock.second()
+        self.permissions: dict[str, bool] = {}
+        """GDPR fields ticked or not on the form, by id."""
 
     def require(self, *statuses: int) -> Member:
         """The member, which must be in one of the statuses (any if none is named)."""
@@ -54,15 +56,15 @@ class Act:
             raise NotPossible(f"{self.email} is {STATUSES[self.member.status]}")
         return self.member
 
-    def log(self, before: str, after: str, kind: str, email: str | None = None) -> None:
-        self.world.record(self.audience, email or self.email, (before, after), kind, self.actor)
+    def log(self, member: Member, before: str, after: str, kind: str) -> None:
+        self.world.record(self.audience, self.email, (before, after), kind, self.actor, member)
 
     def move(self, member: Member, status: int, kind: str = "status") -> None:
         """Another status for the member, logged."""
         before = member.status
         self.audience.touch(member, self.now, status)
         if status != before:
-            self.log(STATUSES[before], STATUSES[status], kind)
+            self.log(member, STATUSES[before], STATUSES[status], kind)
 
     def fill(self, member: Member, values: dict[str, Any]) -> bool:
         """Set merge values as a form does; MergeInvalid if a value is refused. True if one changed."""
@@ -70,7 +72,18 @@ class Act:
         new = MergeRules(self.audience, config, skip_required=True).merged(member.merge, values)
         changed = new != member.merge
         member.merge = new
-        return changed
+        return self._tick(member) or changed
+
+    def _tick(self, member: Member) -> bool:
+        """Take over the form's GDPR fields; True if one changed. ValueError for one the list does not have."""
+        if not self.permissions:
+            return False
+        if not self.permissions.keys() <= self.audience.permissions.keys():
+            raise ValueError("not a marketing permission of this list")
+        held = member.own_extras().marketing_permissions
+        before = dict(held)
+        held.update(self.permissions)
+        return held != before
 
     # The person's own acts
 
@@ -99,16 +112,20 @@ class Act:
         member = self.require()
         if not new.strip() or self.audience.find(new.strip()) not in (None, member):
             raise NotPossible("the new address is missing or in the list already")
-        status = STATUSES[member.status]
+        status, old = STATUSES[member.status], member.email
         self.audience.rename(member, new.strip(), self.now)
-        self.log(status, "absent", "email")
-        self.log("absent", status, "email", new.strip())
+        record, actor = self.world.record, self.actor
+        record(self.audience, old, (status, "absent"), "email", actor)
+        record(
+            *(self.audience, member.email, ("absent", status), "email", actor, member),
+            old_email=old,
+        )
 
     def update_profile(self, values: dict[str, Any]) -> None:
         member = self.require()
         if self.fill(member, values):
             self.audience.touch(member, self.now)
-            self.log(STATUSES[member.status], STATUSES[member.status], "profile")
+            self.log(member, STATUSES[member.status], STATUSES[member.status], "profile")
 
     # Acts of the staff
 
@@ -132,13 +149,13 @@ class Act:
         before = STATUSES[member.status]
         self.audience.drop(member)
         self.audience.forgotten.add(digest(self.audience.lower(self.email)))
-        self.log(before, "deleted", "deleted")
+        self.log(member, before, "deleted", "deleted")
 
     def pending_lapse(self) -> None:
         """A pending contact that never confirms is dropped without trace after about 60 days (MC 4.4)."""
         member = self.require(PENDING)
         self.audience.drop(member)
-        self.log("pending", "absent", "deleted")
+        self.log(member, "pending", "absent", "deleted")
 
     # Common to both
 
@@ -155,6 +172,7 @@ class Act:
         elif member.status == SUBSCRIBED:
             status = SUBSCRIBED
         member.merge = filled
+        self._tick(member)
         self._clear(member)
         if before != STATUSES[SUBSCRIBED]:
             member.source = source
@@ -164,7 +182,7 @@ class Act:
             else:
                 member.own_extras().mails += 1
         audience.touch(member, self.now, status)
-        self.log(before, STATUSES[status], "created" if before == "absent" else "status")
+        self.log(member, before, STATUSES[status], "created" if before == "absent" else "status")
 
     def _leave(self, member: Member, by: By, reason: str) -> None:
         member.unsubscribed_by = by
@@ -179,6 +197,7 @@ class Act:
 def person(act: Act, name: str, body: dict[str, Any]) -> None:
     """One of the person's acts by its name; KeyError if there is none."""
     values: dict[str, Any] = body.get("mergeFields") or {}
+    act.permissions = dict(body.get("marketingPermissions") or {})
     acts: dict[str, Callable[[], None]] = {
         "subscribe_form": lambda: act.subscribe_form(values),
         "resubscribe_form": lambda: act.subscribe_form(values),
@@ -226,4 +245,4 @@ def _tag(act: Act, name: str, *, on: bool) -> None:
     else:
         member.tags = tuple(each for each in member.tags if each is not tag)
         tag.take(member)
-    act.log(STATUSES[member.status], STATUSES[member.status], "tags")
+    act.log(member, STATUSES[member.status], STATUSES[member.status], "tags")

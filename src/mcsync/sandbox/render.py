@@ -114,6 +114,8 @@ class MemberView:
                 "sms_subscription_last_updated": "",
                 "source": member.source,
             }
+            if audience.permissions:
+                body["marketing_permissions"] = _permissions(audience, extras)
             if member.status == UNSUBSCRIBED:
                 body["unsubscribe_reason"] = member.reason
         if self._links:
@@ -132,6 +134,15 @@ class MemberView:
 
 
 _NO_STATS = {"avg_open_rate": 0, "avg_click_rate": 0}
+
+
+def _permissions(audience: Audience, extras: Extras) -> list[Json]:
+    """Every permission that the list asks for, off until it was given (MC 16)."""
+    given = extras.marketing_permissions
+    return [
+        {"marketing_permission_id": ident, "text": text, "enabled": given.get(ident, False)}
+        for ident, text in audience.permissions.items()
+    ]
 
 
 def _location(extras: Extras) -> Json:
@@ -195,7 +206,7 @@ def render_list(audience: Audience, *, total_contacts: bool) -> Json:
         "visibility": "prv",
         "double_optin": audience.double_optin,
         "has_welcome": False,
-        "marketing_permissions": settings.get("marketing_permissions", False),
+        "marketing_permissions": bool(audience.permissions),
         "modules": [],
         "stats": stats,
         "_links": links(("self", path, "GET"), ("members", f"{path}/members", "GET")),

@@ -38,7 +38,8 @@ class Row:
     merge: dict[str, Any] | None = None
     tags: list[str] | None = None
     more: dict[str, Any] | None = None
-    """The rarer properties, checked: language, vip, email_type, ips, times (as seconds), location, interests."""
+    """The rarer properties, checked: language, vip, email_type, ips, times (as seconds), location,
+    interests, permissions."""
 
 
 def kind_of(value: object) -> str:
@@ -132,6 +133,17 @@ def _interests(value: object) -> dict[str, bool]:
     return {key: _boolean(each) for key, each in _object(value).items()}
 
 
+def _permissions(value: object) -> dict[str, bool]:
+    """By id; the ids themselves are the list's matter."""
+    if not isinstance(value, list):
+        raise _Invalid(_mismatch("array", value))
+    given = [_object(each) for each in value]
+    return {
+        _string(each.get("marketing_permission_id")): _boolean(each.get("enabled"))
+        for each in given
+    }
+
+
 _MORE = {
     "language": _string,
     "vip": _boolean,
@@ -142,13 +154,18 @@ _MORE = {
     "timestamp_opt": _time,
     "location": _location,
     "interests": _interests,
+    "marketing_permissions": _permissions,
 }
+_SINGLE_ONLY = {"marketing_permissions"}
+"""Ignored in the bulk call (MC 3.3)."""
 
 
-def parse_row(raw: object, *, nullable: bool, prefix: str = "") -> Row:
+def parse_row(raw: object, *, nullable: bool, prefix: str = "", bulk: bool = False) -> Row:
     """The row of a request; SchemaErrors with `prefix` before each field name. Unknown properties are ignored."""
     if not isinstance(raw, dict):
         raise SchemaErrors([(prefix.rstrip("."), _mismatch("object", raw))])
+    if bulk and not _SINGLE_ONLY.isdisjoint(raw):
+        raw = {key: value for key, value in raw.items() if key not in _SINGLE_ONLY}
     row = Row()
     try:
         for key, value in raw.items():

@@ -9,10 +9,13 @@ from hashlib import md5
 
 from .audience import Audience
 from .batch import Batch
+from .campaigns import Campaigns
 from .clock import Clock
 from .config import DEFAULT_KEY, SandboxConfig
+from .courier import Courier
 from .history import Actor, Change, History, Metrics
-from .model import Segment
+from .mandrill.post_office import PostOffice
+from .model import Member, Segment
 
 _DEFAULT_ACCOUNT = "5f0c1d2e3b4a59687a8b9c0d"
 _DEFAULT_LISTS = ("a1f0c3d2e4", "b2e1d4c3f5")
@@ -70,10 +73,13 @@ class World:
         self.random = random.Random(0)
         self.history = History()
         self.metrics = Metrics()
+        self.courier = Courier(self)
+        self.campaigns = Campaigns(self)
         self.accounts: dict[str, Account] = {}
         self.keys: dict[str, Account] = {}
         self.audiences: dict[str, Audience] = {}
         self._serial = 100_000
+        self.mandrill = PostOffice(self)
         standard = self.config.api_key == DEFAULT_KEY
         self.open_account(
             self.config.api_key,
@@ -147,11 +153,14 @@ class World:
             account_id=account.id,
             ascii_lowering=self.config.ascii_lowering,
         )
+        audience.ask_permissions(self.config.permissions)
         account.lists[ident] = audience
         self.audiences[ident] = audience
         return audience
 
     def close_list(self, audience: Audience) -> None:
+        for hook in audience.webhooks.values():
+            hook.removed = True
         del self.audiences[audience.id]
         del self.accounts[audience.account_id].lists[audience.id]
 
@@ -172,8 +181,13 @@ class World:
         states: tuple[str, str],
         kind: str,
         actor: Actor,
+        member: Member | None = None,
+        *,
+        old_email: str = "",
     ) -> None:
-        """Log one effective change of one member."""
+        """Log one effective change of one member, and post it to webhooks if the member itself is given."""
+        if audience.webhooks and member is not None:
+            self.courier.notice(audience, member, states, kind, actor, old_email=old_email)
         if not self.config.history:
             return
         history = self.history

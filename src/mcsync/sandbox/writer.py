@@ -146,9 +146,10 @@ class Writer:
                 pair = (extras.latitude, extras.longitude)
                 changed |= pair != value
                 extras.latitude, extras.longitude = value
-            elif name == "interests":
-                changed |= any(extras.interests.get(key) != on for key, on in value.items())
-                extras.interests.update(value)
+            elif name in ("interests", "marketing_permissions"):
+                current: dict[str, bool] = getattr(extras, name)
+                changed |= any(current.get(key) != on for key, on in value.items())
+                current.update(value)
             elif name.startswith("timestamp_"):
                 changed |= getattr(member, name) != value
                 setattr(member, name, value)
@@ -179,7 +180,9 @@ class Writer:
         self.audience.rename(member, email, self.now)
         status = STATUSES[member.status]
         self.world.record(self.audience, old, (status, "absent"), "email", self.actor)
-        self.world.record(self.audience, email, ("absent", status), "email", self.actor)
+        self.world.record(
+            self.audience, email, ("absent", status), "email", self.actor, member, old_email=old
+        )
 
     # Tags
 
@@ -248,11 +251,13 @@ class Writer:
         before = STATUSES[member.status]
         self.audience.drop(member)
         self.audience.forgotten.add(digest(self.audience.lower(member.email)))
-        self.world.record(self.audience, member.email, (before, "deleted"), "deleted", self.actor)
+        self.world.record(
+            self.audience, member.email, (before, "deleted"), "deleted", self.actor, member
+        )
 
     def log(self, member: Member, before: str, kind: str) -> None:
         self.world.record(
-            self.audience, member.email, (before, STATUSES[member.status]), kind, self.actor
+            self.audience, member.email, (before, STATUSES[member.status]), kind, self.actor, member
         )
 
 

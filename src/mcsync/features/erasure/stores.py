@@ -215,6 +215,18 @@ STORES: Final[tuple[Store, ...]] = (
         When.SOON,
     ),
     Store(
+        "webhooks",
+        "What Mailchimp posted of the person.",
+        "deleted",
+        (
+            f"""delete from webhook_events
+             where org_id = :org and (address_hash = {_HASHES} or new_hash = {_HASHES})""",
+        ),
+        f"""select to_jsonb(t) - {_HIDDEN} - 'new_hash' - 'dedupe' from webhook_events t
+            where org_id = :org and (address_hash = {_HASHES} or new_hash = {_HASHES})
+            order by id""",
+    ),
+    Store(
         # until the end the erasure needs them, to know which calls under way carry the address
         "calls",
         "The hash of the address in the log of calls.",

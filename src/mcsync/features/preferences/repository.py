@@ -251,8 +251,8 @@ async def refusal(session: AsyncSession) -> str | None:
     return reason
 
 
-WITHDRAWN: Final = f"select distinct address_hash, email from {OUTCOMES} where applied and address_hash is not null"
-"""The addresses that were just withdrawn, for their orders."""
+APPLIED: Final = f"select distinct address_hash, email from {OUTCOMES} where applied and address_hash is not null"
+"""The addresses of the statements just recorded that hold, for their orders."""
 
 
 def one_contact() -> str:
@@ -332,7 +332,9 @@ async def not_withdrawn(session: AsyncSession) -> int:
 # ---- reading
 
 _EFFECTIVE = f"""
-select c.email is not null as usable,
+select coalesce(w.status, 'unset') as status, w.consent_given_at, w.consent_withdrawn_at, w.source,
+       coalesce(w.proof, '{{}}') as proof, w.updated_at,
+       c.email is not null as usable,
        {ADDRESS_WITHDRAWN.format(a="a")} as withdrawn,
        a.withdrawn_at, a.withdrawn_source, a.given_at, a.given_source,
        (select case when bool_or(coalesce(p.status, 'unset') = 'opted_out') then 'opted_out'
@@ -347,12 +349,17 @@ select c.email is not null as usable,
           and o.deleted_at is null and o.id <> c.id) as others
 from contacts c
 left join address_consents a on a.org_id = c.org_id and a.address_key = c.address_key
+left join email_preferences w on w.org_id = c.org_id and w.entity_type = c.entity_type
+     and w.entity_id = c.entity_id
 where c.org_id = :org and c.entity_type = :entity_type and c.entity_id = :entity_id
 """
 
 
-async def address_of(session: AsyncSession, entity_type: str, entity_id: str) -> Row[Any] | None:
-    """What holds for the contact's address, over all contacts that share it; None: no such contact."""
+async def effective(session: AsyncSession, entity_type: str, entity_id: str) -> Row[Any] | None:
+    """A contact's preference, and what holds for its address over all contacts that share it.
+
+    None: no such contact.
+    """
     return (
         await session.execute(
             text(_EFFECTIVE),

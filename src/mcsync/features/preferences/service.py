@@ -6,11 +6,11 @@ it, and is lifted only by a later opt-in (``design.md`` 6; later is by the time 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any, Final, cast
+from typing import Any, Final
 from uuid import UUID
 
 import orjson
@@ -23,7 +23,7 @@ from mcsync.core.jobs import ORDER, JobQueue
 from mcsync.core.resources import Resources
 from mcsync.core.web.paging import PageParams, encode_cursor
 from mcsync.features import audit
-from mcsync.features.audiences.orders import order_withdrawals_from
+from mcsync.features.audiences.orders import order_opt_ins_from, order_withdrawals_from
 from mcsync.features.audit import AuditAction
 from mcsync.features.contacts.consent import ConsentCounts
 from mcsync.features.preferences import repository
@@ -75,7 +75,7 @@ async def history(
     """Everything ever stated about a contact's consent. Raises NotFoundError."""
     after = page.after(UUID)
     async with resources.db.transaction(actor.org_id) as session:
-        if await repository.address_of(session, entity_type, entity_id) is None:
+        if await repository.effective(session, entity_type, entity_id) is None:
             raise _unknown()
         rows = await repository.events(
             session,
@@ -171,6 +171,8 @@ async def record(
         )
     if status == "opted_out":
         await _order(session, jobs, everywhere=True)
+    elif status == "opted_in":
+        _ring(session, jobs, await order_opt_ins_from(session, repository.APPLIED, {}))
     audit.record(
         session,
         actor,
@@ -294,9 +296,11 @@ class PreferencesConsentSink:
 
 async def _order(session: AsyncSession, jobs: JobQueue | None, *, everywhere: bool) -> None:
     """Places the orders of the withdrawals just recorded; rings for them after the commit."""
-    audiences = await order_withdrawals_from(
-        session, repository.WITHDRAWN, {}, everywhere=everywhere
-    )
+    audiences = await order_withdrawals_from(session, repository.APPLIED, {}, everywhere=everywhere)
+    _ring(session, jobs, audiences)
+
+
+def _ring(session: AsyncSession, jobs: JobQueue | None, audiences: Iterable[UUID]) -> None:
     if jobs is None:
         return
     org_id = session.info["org_id"]
@@ -305,32 +309,31 @@ async def _order(session: AsyncSession, jobs: JobQueue | None, *, everywhere: bo
 
 
 async def _view(session: AsyncSession, entity_type: str, entity_id: str) -> EntityPreference:
-    address = await repository.address_of(session, entity_type, entity_id)
-    if address is None:
+    found = await repository.effective(session, entity_type, entity_id)
+    if found is None:
         raise _unknown()
-    row = await repository.get(session, entity_type, entity_id)
-    view = None
-    if address.usable:
-        withdrawn = bool(address.withdrawn)
-        view = AddressView(
-            status="opted_out" if withdrawn else address.strictest,
+    address = None
+    if found.usable:
+        withdrawn = bool(found.withdrawn)
+        address = AddressView(
+            status="opted_out" if withdrawn else found.strictest,
             withdrawn=withdrawn,
-            consent_given_at=address.given_at,
-            consent_given_source=address.given_source,
-            consent_withdrawn_at=address.withdrawn_at,
-            consent_withdrawn_source=address.withdrawn_source,
-            other_contacts=address.others,
+            consent_given_at=found.given_at,
+            consent_given_source=found.given_source,
+            consent_withdrawn_at=found.withdrawn_at,
+            consent_withdrawn_source=found.withdrawn_source,
+            other_contacts=found.others,
         )
     return EntityPreference(
         entity_type=entity_type,
         entity_id=entity_id,
-        status=cast("OptStatus", row.status) if row else "unset",
-        consent_given_at=row.consent_given_at if row else None,
-        consent_withdrawn_at=row.consent_withdrawn_at if row else None,
-        source=row.source if row else None,
-        proof=row.proof if row else {},
-        updated_at=row.updated_at if row else None,
-        address=view,
+        status=found.status,
+        consent_given_at=found.consent_given_at,
+        consent_withdrawn_at=found.consent_withdrawn_at,
+        source=found.source,
+        proof=found.proof,
+        updated_at=found.updated_at,
+        address=address,
     )
 
 

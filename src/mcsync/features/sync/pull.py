@@ -92,6 +92,22 @@ class Pull:
         await self._move_mark(audience, full=False)
         return False
 
+    async def catch_up(self, audience: AudienceState) -> bool:
+        """Reads what changed since the mark, and moves it: what is done between runs.
+
+        Counts and permanent deletions stay the runs' business, as does a first or full pull: False, and
+        nothing is read, where one is due (a run's and another full pull must never overlap). Raises
+        :class:`AudienceGoneError`, ``MailchimpError``.
+        """
+        if audience.high_water is None or audience.full_pull_at is None:
+            return False
+        try:
+            await self._read(audience, since=audience.high_water)
+        except NotFoundError as error:
+            raise AudienceGoneError from error
+        await self._move_mark(audience, full=False)
+        return True
+
     async def changes_only(self, audience: AudienceState) -> None:
         """A short look before archiving: only what changed since the mark."""
         if audience.high_water is not None:
@@ -199,7 +215,9 @@ class Pull:
                 text(
                     """update audiences set high_water = :mark, gone_at = null,
                            full_pull_at = case when :full then now() else full_pull_at end
-                       where id = :audience"""
+                       where id = :audience
+                         -- a reconnect meanwhile asks for a full pull, which must not be forgotten
+                         and (:full or high_water is not null)"""
                 ),
                 {"audience": audience.id, "mark": newest - overlap, "full": full},
             )

@@ -117,7 +117,7 @@ def _parse_rows(request: Request, members: list[Any], outcome: Outcome) -> list[
     for number, raw in enumerate(members):
         prefix = f"members.item:{number}."
         try:
-            row = parse_row(raw, nullable=config.nullable_rows, prefix=prefix)
+            row = parse_row(raw, nullable=config.nullable_rows, prefix=prefix, bulk=True)
             _check_status(row, prefix, require=config.require_status)
         except SchemaErrors as wrong:
             if config.schema_errors_per_row:

@@ -113,7 +113,7 @@ async def _run(world: World, account: Account, batch: Batch) -> None:
             world.random.shuffle(order)
         rows: list[dict[str, Any]] = []
         for operation in order:
-            rows.append(_perform(world, account, batch, operation))
+            rows.append(await _perform(world, account, batch, operation))
             await asyncio.sleep(0)
         batch.status = "finalizing"
         await asyncio.sleep(step)
@@ -122,8 +122,10 @@ async def _run(world: World, account: Account, batch: Batch) -> None:
         batch.status = "finished"
 
 
-def _perform(world: World, account: Account, batch: Batch, operation: Operation) -> dict[str, Any]:
-    from .perform import perform  # the router knows this module
+async def _perform(
+    world: World, account: Account, batch: Batch, operation: Operation
+) -> dict[str, Any]:
+    from .perform import look_ahead, perform  # the router knows this module
 
     request = Request(
         world=world,
@@ -134,6 +136,7 @@ def _perform(world: World, account: Account, batch: Batch, operation: Operation)
         body=operation.body,
         request_id=batch.id,
     )
+    await look_ahead(request)
     answer = perform(request)
     batch.finished += 1
     batch.errored += answer.status >= 400

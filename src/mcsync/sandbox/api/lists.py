@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .. import problems
+from ..audience import DEFAULT_PERMISSIONS
 from ..exchange import Answer, Request, no_content, ok
 from ..render import links, render_list
 
@@ -84,9 +85,11 @@ def update(request: Request) -> Answer:
 
 def _configure(audience: Audience, given: dict[str, Any]) -> None:
     audience.double_optin = bool(given.get("double_optin", audience.double_optin))
-    audience.settings |= {
-        key: value for key, value in given.items() if key not in ("name", "double_optin")
-    }
+    asked = bool(given.get("marketing_permissions", audience.permissions))
+    if asked != bool(audience.permissions):
+        audience.ask_permissions(DEFAULT_PERMISSIONS if asked else ())
+    apart = {"name", "double_optin", "marketing_permissions"}
+    audience.settings |= {key: value for key, value in given.items() if key not in apart}
 
 
 def remove(request: Request) -> Answer:

@@ -114,11 +114,16 @@ def _existing(request: Request) -> Member:
 
 
 def _row(request: Request) -> Row:
-    request.audience()
+    audience = request.audience()
     try:
-        return parse_row(request.json_object(), nullable=False)
+        row = parse_row(request.json_object(), nullable=False)
     except SchemaErrors as wrong:
         raise problems.invalid_resource(None, *wrong.errors) from None
+    # Unknown ids are refused ([U], as with interests, MC 6).
+    if not audience.permissions.keys() >= (row.more or {}).get("marketing_permissions", {}).keys():
+        text = "This is not a marketing permission of the list."
+        raise problems.invalid_resource(None, ("marketing_permissions", text))
+    return row
 
 
 def _writer(request: Request, via: str) -> Writer:

@@ -7,6 +7,16 @@ from ..exchange import Answer, Request, refusal
 from . import router
 
 
+async def look_ahead(request: Request) -> None:
+    """Wait for what the handler needs to know from outside."""
+    try:
+        handler, request.args = router.find(request.method, request.path)
+    except problems.Problem:
+        return
+    if ahead := router.AHEAD.get(handler):
+        await ahead(request)
+
+
 def perform(request: Request) -> Answer:
     """Find the handler and let it work; refusals become answers."""
     try:

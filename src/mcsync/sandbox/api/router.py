@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import urllib.parse
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 from .. import problems
@@ -13,12 +13,15 @@ from . import (
     account,
     batch_subscribe,
     batches,
+    campaigns,
     lists,
     member_tags,
     members,
     merge_fields,
+    reports,
     search,
     segments,
+    webhooks,
 )
 
 Handler = Callable[[Request], Answer]
@@ -35,6 +38,16 @@ _TABLE: dict[str, dict[str, Handler]] = {
     "/batches": {"GET": batches.index, "POST": batches.create},
     "/batches/{}": {"GET": batches.show, "DELETE": batches.remove},
     "/search-members": {"GET": search.members},
+    "/search-campaigns": {"GET": campaigns.search},
+    "/campaigns": {"GET": campaigns.index, "POST": campaigns.create},
+    "/campaigns/{}": {
+        "GET": campaigns.show,
+        "PATCH": campaigns.update,
+        "DELETE": campaigns.remove,
+    },
+    "/campaigns/{}/actions/{}": {"POST": campaigns.act},
+    "/reports": {"GET": reports.index},
+    "/reports/{}": {"GET": reports.show},
     "/lists": {"GET": lists.index, "POST": lists.create},
     "/lists/{}": {
         "GET": lists.show,
@@ -67,7 +80,19 @@ _TABLE: dict[str, dict[str, Handler]] = {
     "/lists/{}/segments/{}/members": {"GET": segments.members, "POST": segments.add_member},
     "/lists/{}/segments/{}/members/{}": {"DELETE": segments.remove_member},
     "/lists/{}/tag-search": {"GET": search.tags},
+    "/lists/{}/webhooks": {"GET": webhooks.index, "POST": webhooks.create},
+    "/lists/{}/webhooks/{}": {
+        "GET": webhooks.show,
+        "PATCH": webhooks.update,
+        "DELETE": webhooks.remove,
+    },
 }
+
+AHEAD: dict[Handler, Callable[[Request], Awaitable[None]]] = {
+    webhooks.create: webhooks.probe,
+    webhooks.update: webhooks.probe,
+}
+"""What has to be waited for before a handler can decide."""
 
 _ROUTES = [
     Route(re.compile(path.replace("{}", "([^/]+)") + r"/?\Z"), methods)

@@ -11,9 +11,11 @@ import orjson
 
 from ..asgi import Scope
 from ..exchange import Answer
+from ..mandrill import control as mandrill
+from ..mandrill.failures import Failure
 from ..merge import MergeInvalid, SchemaMismatch
 from ..people import NotPossible
-from . import acts, logs, setup
+from . import acts, campaigns, logs, setup, webhooks
 from .call import ControlCall, Unknown
 from .state import Sandbox
 
@@ -41,6 +43,21 @@ _TABLE: dict[tuple[str, str], Handler] = {
     ("GET", "/metrics"): logs.metrics,
     ("GET", "/metrics/seq"): logs.newest,
     ("POST", "/metrics/reset"): logs.reset_metrics,
+    ("GET", "/campaigns"): campaigns.index,
+    ("POST", "/campaigns"): campaigns.create,
+    ("POST", "/campaigns/{}/act"): campaigns.act,
+    ("POST", "/mandrill/accounts"): mandrill.open_account,
+    ("POST", "/mandrill/revoke"): mandrill.revoke,
+    ("GET", "/mandrill/messages"): mandrill.messages,
+    ("POST", "/mandrill/messages/{}/act"): mandrill.act,
+    ("GET", "/mandrill/sent"): mandrill.sent,
+    ("POST", "/mandrill/templates"): mandrill.make_template,
+    ("GET", "/mandrill/webhooks"): mandrill.webhooks,
+    ("GET", "/webhooks"): webhooks.index,
+    ("GET", "/webhooks/deliveries"): webhooks.deliveries,
+    ("POST", "/webhooks/deliveries/{}/repeat"): webhooks.repeat,
+    ("POST", "/webhooks/hold"): webhooks.hold,
+    ("POST", "/webhooks/release"): webhooks.release,
 }
 _ROUTES = [
     (method, re.compile(path.replace("{}", "([^/]+)") + r"/?\Z"), handler)
@@ -75,7 +92,7 @@ def _run(
         return _error(400, f"missing or unknown: {missing}")
     except (MergeInvalid, SchemaMismatch) as invalid:
         return _error(400, f"{invalid}: {getattr(invalid, 'errors', '')}")
-    except (ValueError, TypeError) as wrong:
+    except (ValueError, TypeError, Failure) as wrong:
         return _error(400, str(wrong))
 
 

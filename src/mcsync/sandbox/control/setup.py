@@ -88,6 +88,7 @@ def add_fault(call: ControlCall) -> Answer:
 
 def advance_clock(call: ControlCall) -> Answer:
     call.world.clock.advance(float(call.body["advanceSeconds"]))
+    call.world.mandrill.settle()
     return reply({"now": call.world.clock.now()})
 
 
@@ -97,8 +98,20 @@ def delete_list(call: ControlCall) -> Answer:
 
 
 def change_list(call: ControlCall) -> Answer:
-    """`name` and `doubleOptin` of a list, as its owner would set them."""
+    """`name`, `doubleOptin` and `marketingPermissions` (their texts) of a list, as its owner would set them."""
     audience = call.audience()
     audience.name = str(call.body.get("name", audience.name))
     audience.double_optin = bool(call.body.get("doubleOptin", audience.double_optin))
-    return reply({"id": audience.id, "name": audience.name, "doubleOptin": audience.double_optin})
+    texts = call.body.get("marketingPermissions")
+    if texts is not None:
+        if not isinstance(texts, list):
+            raise TypeError("marketingPermissions must be a list of texts")
+        audience.ask_permissions([str(text) for text in texts])
+    return reply(
+        {
+            "id": audience.id,
+            "name": audience.name,
+            "doubleOptin": audience.double_optin,
+            "marketingPermissions": audience.permissions,
+        }
+    )

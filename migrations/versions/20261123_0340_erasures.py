@@ -1,7 +1,7 @@
 """the right to erasure
 
-Revision ID: 0002_erasures
-Revises: 0001_initial
+Revision ID: 0003_erasures
+Revises: 0002_webhooks
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-revision = "0002_erasures"
-down_revision = "0001_initial"
+revision = "0003_erasures"
+down_revision = "0002_webhooks"
 branch_labels = None
 depends_on = None
 
