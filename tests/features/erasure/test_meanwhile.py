@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -190,11 +191,8 @@ class TestASyncOfThatVeryPerson:
 
 
 async def _claimed(world: World, run_id: UUID) -> Claimed:
-    (row,) = await world.sql(
-        """select id, org_id, segment_id, audience_id, status, dry_run, leave, approved, epoch,
-                  attempts, plan_xmin, request_id from sync_runs where id = :id""",
-        id=run_id,
-    )
+    columns = ", ".join(field.name for field in fields(Claimed))
+    (row,) = await world.sql(f"select {columns} from sync_runs where id = :id", id=run_id)
     return Claimed(*row)
 
 
