@@ -282,8 +282,7 @@ class TestAPostOfMailchimpThatComesLate:
 class TestConsentOfTheSameMoment:
     async def test_either_comes_before_or_is_refused(self, world: World, acts: Acts) -> None:
         """Recorded in a transaction that commits while the erasure waits for the contact."""
-        person = await world.contact(ADA)
-        asking: asyncio.Task[ErasureView] | None = None
+        person = await world.contact(ADA, opted=None)
         async with world.resources.db.transaction(world.org.id) as session:
             await preferences.record(
                 session, world.actor, entity_type="employee", entity_id=person, status="opted_out",
