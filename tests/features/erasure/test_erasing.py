@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from typing import cast
 
 import pytest
 
@@ -181,8 +180,7 @@ class TestByAddress:
         with pytest.raises(ConflictError) as error:
             await acts.ask(email=ADA)
         assert error.value.code == "address_shared"
-        sharing = cast("list[dict[str, str]]", error.value.extra["contacts"])
-        assert {"entityType": "employee", "entityId": other} in sharing
+        assert other in str(error.value.extra["contacts"])
 
     async def test_who_came_back_at_mailchimp_may_ask_again(self, world: World, acts: Acts) -> None:
         await world.contact("bob@acme.example")

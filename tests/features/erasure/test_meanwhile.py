@@ -20,6 +20,7 @@ from mcsync.features.preferences import service as preferences
 from mcsync.features.sync import accounting, calls, planner, recording
 from mcsync.features.sync.pull import merge_and_record
 from mcsync.features.sync.runs import Claimed
+from mcsync.features.webhooks.work import work_off
 from mcsync.mailchimp import Lane, MailchimpClient, subscriber_hash
 from tests.features.erasure.acts import Acts, answers, targets
 from tests.features.sync.conftest import Between
@@ -258,6 +259,26 @@ class TestAPageReadBefore:
 
 async def pull_client(world: World) -> MailchimpClient:
     return await connection.client_for(world.resources, world.org.id, lane=Lane.BULK)
+
+
+class TestAPostOfMailchimpThatComesLate:
+    async def test_leaves_nothing_once_it_is_worked(self, world: World, acts: Acts) -> None:
+        person = await world.contact(ADA)
+        await world.sync(await world.segment())
+        post = """insert into webhook_events (org_id, audience_id, endpoint_id, type, address_hash,
+                                              email, dedupe)
+                  select org_id, id, id, 'unsubscribe', :hash, :email, :dedupe from audiences
+                  where list_id = :list"""
+        given = {"hash": UUID(subscriber_hash(ADA)), "email": ADA, "list": world.list_id}
+        await world.sql(post, dedupe=b"before", **given)
+        await acts.erase(person)
+        assert await acts.traces(ADA) == []
+        await world.sql(post, dedupe=b"after", **given)
+        (audience,) = await world.sql("select distinct audience_id as id from webhook_events")
+
+        await work_off(world.resources, world.org.id, audience.id)
+
+        assert await acts.traces(ADA) == []
 
 
 class TestConsentOfTheSameMoment:

@@ -21,7 +21,7 @@ def document(hash_key: bytes = KEY, org: UUID = ORG) -> dict[str, Any]:
     """A signed receipt, as getErasure answers it."""
     content = {
         "erasureId": str(uuid7()), "addresses": 1, "completedAt": "2026-11-23T09:30:03.000Z",
-        "stores": [{"store": "contacts", "what": "Everything: œuvre complète", "rows": 1}],
+        "stores": [{"store": "contacts", "what": "Everything: tudo, até o fim.", "rows": 1}],
         "targets": [{"audience": "a1", "deleteAnswers": [{"status": 204}], "closed": None}],
     }  # fmt: skip
     signed, signature = receipt.sign(content, hash_key, org)

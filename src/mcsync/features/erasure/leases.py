@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+import orjson
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -132,3 +133,18 @@ async def postpone(
         error=error,
         seconds=seconds,
     )
+
+
+async def add_pass(
+    session: AsyncSession,
+    held: Claimed,
+    counts: dict[str, int],
+    also: str = "",
+    **more: object,
+) -> None:
+    """Adds what one pass through the stores touched to the report."""
+    assignments = """report = jsonb_set(report, '{passes}',
+        coalesce(report -> 'passes', '[]'::jsonb) || cast(:counts as jsonb))"""
+    if also:
+        assignments += ", " + also
+    await write(session, held, assignments, counts=orjson.dumps([counts]).decode(), **more)

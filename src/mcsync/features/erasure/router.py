@@ -56,7 +56,7 @@ async def gdpr_delete(
     return erasure
 
 
-@router.get("/getErasure", summary="One erasure, and its receipt")
+@router.get("/getErasure", summary="One erasure, and its receipt", responses=documented(404))
 async def get_erasure(
     resources: ResourcesDep,
     actor: Reader,
@@ -101,7 +101,9 @@ async def export_entity(
     return await service.export(resources, actor, wanted)
 
 
-@router.post("/closeErasureTarget", summary="Give up a target of an erasure")
+@router.post(
+    "/closeErasureTarget", summary="Give up a target of an erasure", responses=documented(404)
+)
 async def close_erasure_target(
     body: CloseTargetInput, resources: ResourcesDep, actor: Eraser
 ) -> ErasureView:
@@ -112,7 +114,9 @@ async def close_erasure_target(
     return await service.close_target(resources, actor, body)
 
 
-@router.post("/liftSuppression", summary="Let an erased person come back")
+@router.post(
+    "/liftSuppression", summary="Let an erased person come back", responses=documented(404)
+)
 async def lift_suppression(body: LiftInput, resources: ResourcesDep, actor: Eraser) -> LiftView:
     """For a new, explicit consent that the person gave after the erasure. Audited, with its proof.
 

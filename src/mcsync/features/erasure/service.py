@@ -30,8 +30,7 @@ from mcsync.features import audit
 from mcsync.features.audit import AuditAction
 from mcsync.features.connection import service as connection
 from mcsync.features.contacts import staging
-from mcsync.features.contacts.intake.addresses import Addresses
-from mcsync.features.erasure import completion, receipt, repository, stores
+from mcsync.features.erasure import completion, finding, receipt, repository, stores
 from mcsync.features.erasure.models import Erasure, ErasureTarget
 from mcsync.features.erasure.schemas import (
     CloseTargetInput,
@@ -53,9 +52,7 @@ from mcsync.features.erasure.schemas import (
 from mcsync.features.erasure.subject import (
     BY_ADDRESS,
     BY_ENTITY,
-    Address,
     Subject,
-    address_hash,
     address_key,
     entity_key,
     subject_context,
@@ -94,7 +91,7 @@ async def _erase(resources: Resources, actor: Actor, wanted: SubjectInput) -> Er
         hash_key = await resources.hash_keys.hash_key(session)
         # no import is being merged from here on: all later ones know of the suppressions
         await staging.lock_merge(session)
-        found = await _find(session, hash_key, wanted, erasing=True)
+        found = await finding.find(session, hash_key, wanted, erasing=True)
         if isinstance(found, Erasure):
             return await _view(session, found)
         erasure_id = uuid7()
@@ -162,106 +159,6 @@ async def _aim(
         await session.flush()
 
 
-# ---- finding the person
-
-
-async def _find(
-    session: AsyncSession, hash_key: bytes, wanted: SubjectInput, *, erasing: bool
-) -> Subject | Erasure:
-    """Who is meant; or the erasure that was made of them before."""
-    if wanted.entity_type is not None and wanted.entity_id is not None:
-        return await _find_entity(
-            session, hash_key, wanted.entity_type, wanted.entity_id, erasing=erasing
-        )
-    if wanted.email is None:
-        raise BadRequestError("Send entityType and entityId, or email.", code="subject_needed")
-    return await _find_address(session, hash_key, _usable(hash_key, wanted.email), erasing=erasing)
-
-
-def _usable(hash_key: bytes, email: str) -> str:
-    usable = Addresses(hash_key).usable(email)
-    if usable is None:
-        raise BadRequestError("This cannot be an e-mail address.", code="invalid_email")
-    return usable
-
-
-async def _find_entity(
-    session: AsyncSession, hash_key: bytes, entity_type: str, entity_id: str, *, erasing: bool
-) -> Subject | Erasure:
-    contact = await repository.contact(session, entity_type, entity_id, lock=erasing)
-    before = await repository.newest_of(
-        session, BY_ENTITY, entity_key(hash_key, entity_type, entity_id)
-    )
-    if before is not None and before.status == "open":
-        return before
-    if contact is None and not await repository.entity_is_known(session, entity_type, entity_id):
-        if before is None:
-            raise _unknown()
-        return before
-    subject = Subject(entity_type, entity_id, contact.id if contact else None)
-    if contact is not None:
-        if contact.address_hash is not None:
-            subject.learn([Address(contact.address_hash, contact.email)])
-        subject.learn(await repository.former_addresses(session, contact.id))
-    subject.learn(
-        await repository.addresses_at_mailchimp(session, subject.hashes, subject.contact_id)
-    )
-    return subject
-
-
-async def _find_address(
-    session: AsyncSession, hash_key: bytes, email: str, *, erasing: bool
-) -> Subject | Erasure:
-    """By address: the one contact who has it, or the address alone where no contact does."""
-    known, key = address_hash(email), address_key(hash_key, email)
-    before = await _erased_before(session, key) if erasing else None
-    if before is not None:
-        new = await repository.address_is_known(session, known, key, at_mailchimp_only=True)
-        if before.status == "open" or not new:
-            return before
-        # they came back at Mailchimp by themselves, and ask again
-        return await _address_alone(session, known, email)
-    contacts = await repository.contacts_at(session, known)
-    if len(contacts) > 1:
-        raise ConflictError(
-            "Several contacts have this address. Name the one who is meant.",
-            code="address_shared",
-            extra={
-                "contacts": [
-                    {"entityType": c.entity_type, "entityId": c.entity_id} for c in contacts
-                ]
-            },
-        )
-    if contacts:
-        return await _find_entity(
-            session, hash_key, contacts[0].entity_type, contacts[0].entity_id, erasing=erasing
-        )
-    if not await repository.address_is_known(session, known, key):
-        raise _unknown()
-    return await _address_alone(session, known, email)
-
-
-async def _erased_before(session: AsyncSession, key: UUID) -> Erasure | None:
-    """The erasure for which the address is suppressed, or that is under way for it."""
-    newest = await repository.newest_of(session, BY_ADDRESS, key)
-    if newest is not None and newest.status == "open":
-        return newest
-    suppressed = await repository.live_suppressions(session, [(BY_ADDRESS, key)])
-    if not suppressed or suppressed[0].erasure_id is None:
-        return None
-    return await repository.get(session, suppressed[0].erasure_id)
-
-
-async def _address_alone(session: AsyncSession, known: UUID, email: str) -> Subject:
-    subject = Subject(None, None, None, [Address(known, email)])
-    subject.learn(await repository.addresses_at_mailchimp(session, subject.hashes, None))
-    return subject
-
-
-def _unknown() -> NotFoundError:
-    return NotFoundError("Nothing is known of this person.", code="contact_not_found")
-
-
 # ---- looking
 
 
@@ -296,9 +193,9 @@ async def export(resources: Resources, actor: Actor, wanted: SubjectInput) -> Ex
     """Everything held of a person (the right of access). Raises what :func:`erase` raises."""
     async with resources.db.transaction(actor.org_id) as session:
         hash_key = await resources.hash_keys.hash_key(session)
-        found = await _find(session, hash_key, wanted, erasing=False)
+        found = await finding.find(session, hash_key, wanted, erasing=False)
         if isinstance(found, Erasure):
-            raise _unknown()
+            raise finding.unknown()
         held = await stores.held(session, found, hash_key)
     return ExportView(
         entity_type=found.entity_type,
@@ -427,7 +324,7 @@ def _keys_of(hash_key: bytes, given: LiftInput) -> list[tuple[str, UUID]]:
     if given.entity_type is not None and given.entity_id is not None:
         keys.append((BY_ENTITY, entity_key(hash_key, given.entity_type, given.entity_id)))
     if given.email is not None:
-        keys.append((BY_ADDRESS, address_key(hash_key, _usable(hash_key, given.email))))
+        keys.append((BY_ADDRESS, address_key(hash_key, finding.usable(hash_key, given.email))))
     if not keys:
         raise BadRequestError("Send entityType and entityId, or email.", code="subject_needed")
     return keys

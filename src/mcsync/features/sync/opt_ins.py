@@ -141,6 +141,7 @@ async def _plan(
     made = []
     async with resources.db.transaction(org_id) as session:
         await look_up_by_key(session)
+        await planner.announce_plan(session)
         for ctx in contexts if client is not None else ():
             run_id = await _store(session, ctx, hashes)
             if run_id is not None:

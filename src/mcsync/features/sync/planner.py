@@ -14,6 +14,7 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from mcsync.core.db import org_of
 from mcsync.core.settings import Settings
 from mcsync.features.segments.filters import compile_filters
 from mcsync.features.sync import decide
@@ -218,13 +219,18 @@ async def _run(session: AsyncSession, sql: str, params: dict[str, Any]) -> Any:
     return await session.execute(statement, {k: v for k, v in params.items() if k in wanted})
 
 
+async def announce_plan(session: AsyncSession) -> None:
+    """Before the first look at contacts: no erasure ends until this transaction has."""
+    await session.execute(
+        text("select " + PLAN_LOCK.format(try_="", shared="_shared")), {"org": str(org_of(session))}
+    )
+
+
 async def store(
     session: AsyncSession, scope: decide.PlanScope, run_id: UUID, *, mark: int | None
 ) -> Plan:
     """Decides and writes the run's changes and the segment's skips, in this transaction."""
-    await session.execute(
-        text("select " + PLAN_LOCK.format(try_="", shared="_shared")), {"org": str(scope.org_id)}
-    )
+    await announce_plan(session)
     xmin, full, matched = await decide_all(session, scope, mark=mark)
     base = {
         "org": scope.org_id, "audience": scope.audience_id, "segment": scope.segment.id,

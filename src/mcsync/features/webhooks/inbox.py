@@ -92,6 +92,16 @@ update webhook_events set status = 'worked', outcome = :outcome, email = null, n
 where id = any(cast(:ids as uuid[]))
 """)
 
+# A late post about somebody who was erased leaves nothing: no member, no event.
+_FORGET_STRANGERS = text("""
+delete from webhook_events w
+where w.id = any(cast(:ids as uuid[]))
+  and exists (select from suppressions u where u.org_id = w.org_id and u.kind = 'address'
+              and u.lifted_at is null)
+  and not exists (select from audience_members m where m.audience_id = w.audience_id
+                  and m.address_hash in (w.address_hash, w.new_hash))
+""")
+
 _RELEASE_HOLDS = text("""
 update audience_members m set hold_until = null
 where m.audience_id = :audience and m.address_hash = any(cast(:hashes as uuid[]))
@@ -144,6 +154,7 @@ async def finish_events(
     await session.execute(
         _RELEASE_HOLDS, {"audience": audience_id, "hashes": list(hashes), "ids": ids}
     )
+    await session.execute(_FORGET_STRANGERS, {"ids": ids})
 
 
 async def postpone_events(
