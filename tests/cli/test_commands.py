@@ -118,6 +118,20 @@ class TestContacts:
         assert report["rejections"][0]["line"] == 4
         assert "broken" not in done.output
         assert [c["entityId"] for c in mcsync("contacts", "list", "--limit", "1")] == ["E1"]
+
+    def test_a_person_is_explained(self, mcsync: Command, tmp_path: Path) -> None:
+        mcsync("org", "create", "Nordlicht")
+        file = tmp_path / "people.csv"
+        file.write_text(_CSV)
+        CliRunner().invoke(app, ["contacts", "import", str(file)])
+        by_address = mcsync("contacts", "explain", "ONE@nordlicht-werke.example")
+        assert by_address["contacts"][0]["entityId"] == "E1"
+        assert by_address["summary"] == "No consent recorded. In none of 0 audiences."
+        by_id = mcsync("contacts", "explain", "--type", "employee", "--id", "E1")
+        assert by_id["contacts"] == by_address["contacts"]
+        unknown = mcsync("contacts", "explain", "nobody@nordlicht-werke.example", code=4)
+        assert unknown["error"]["code"] == "contact_not_found"
+        assert mcsync("contacts", "explain", code=4)["error"]["code"] == "nothing_to_explain"
         assert len(mcsync("contacts", "list", "--department", "Sales")) == 2
 
     def test_a_missing_file_is_wrong_usage(self, mcsync: Command) -> None:

@@ -139,6 +139,7 @@ def valid_calls(tenant: Tenant) -> dict[str, Call]:
         "contacts_get_import": Call({"id": ids["import"]}),
         "contacts_list": Call({"search": tenant.email(1), "department": f"Sales {tenant.word}"}),
         "contacts_get": Call(tenant.entity(1)),
+        "contacts_explain": Call(tenant.entity(1)),
         "contacts_delete": Call(body=tenant.entity(5)),
         "preferences_get_for_entity": Call(tenant.entity(1)),
         "preferences_list": Call({"status": "opted_in", "limit": "1"}),

@@ -67,6 +67,7 @@ def foreign_calls(ours: Tenant, theirs: Tenant) -> dict[str, Call]:
     calls["segments_list"] = Call({"limit": "200"})
     definition = {"segmentType": "mixed", "audienceId": theirs.list_id}
     return calls | {
+        "contacts_explain ": Call({"email": theirs.email(1)}),
         "segments_preview ": Call(body={"definition": definition}),
         "segments_preview  ": Call(body={"id": theirs.ids["plain"], "definition": {
             **definition, "audienceId": ours.list_id}}),

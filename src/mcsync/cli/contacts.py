@@ -19,6 +19,7 @@ from mcsync.core.web.paging import MAX_LIMIT, PageParams
 from mcsync.features.contacts import service
 from mcsync.features.contacts.repository import ContactFilter
 from mcsync.features.preferences.service import PreferencesConsentSink
+from mcsync.features.sync import explain as explaining
 
 contacts = typer.Typer(no_args_is_help=True, help="The organisation's employees and vendors.")
 
@@ -130,3 +131,69 @@ def list_(
         "lastName": "last name", "department": "department", "location": "location",
     }  # fmt: skip
     out.table(run(out, work), columns, empty="None: mcsync contacts import FILE")
+
+
+@contacts.command("explain")
+def explain(
+    email: Annotated[str | None, typer.Argument(help="The person's address.")] = None,
+    entity_type: Annotated[
+        str | None, typer.Option("--type", help="employee or vendor; with --id, instead of EMAIL.")
+    ] = None,
+    entity_id: Annotated[
+        str | None, typer.Option("--id", help="The id in the organisation's own system.")
+    ] = None,
+    organisation: OrgOption = None,
+    as_json: AsJson = False,
+) -> None:
+    """Tell why a person is in or out of each audience, and what the next sync would do."""
+    out = Output(as_json)
+
+    async def work(resources: Resources) -> dict[str, Any]:
+        actor = operator((await choose_organisation(resources, organisation)).id)
+        answer = await explaining.explain(
+            resources, actor, entity_type=entity_type, entity_id=entity_id, email=email
+        )
+        return answer.model_dump(mode="json", by_alias=True)
+
+    answer = run(out, work)
+    out.result(answer, lambda console: show_explanation(console, answer))
+
+
+def show_explanation(console: Console, answer: dict[str, Any]) -> None:
+    """The explanation, for people."""
+    heading = f"{answer['email'] or 'No usable address'}: {answer['summary']}"
+    console.print(heading, style="bold", markup=False)
+    for contact in answer["contacts"]:
+        who = f"{contact['entityType']} {contact['entityId']}"
+        console.print(f"  {who}: {', '.join(_consent_notes(contact))}", markup=False)
+    for audience in answer["audiences"]:
+        console.print()
+        name = f"{audience['name']} ({audience['audienceId']})"
+        console.print(name, style="bold", markup=False)
+        console.print(f"  {audience['summary']}", markup=False)
+        for line in _segment_lines(audience):
+            console.print(f"  {line}", markup=False)
+
+
+def _consent_notes(contact: dict[str, Any]) -> list[str]:
+    said = {
+        "given": contact["consentGivenAt"],
+        "withdrawn": contact["consentWithdrawnAt"],
+        "source": contact["source"],
+        "left": contact["leftAt"],
+    }
+    notes = [contact["status"].replace("_", " ")]
+    notes += [f"{word} {value}" for word, value in said.items() if value]
+    return notes if contact["hasAddress"] else [*notes, "has another address now"]
+
+
+def _segment_lines(audience: dict[str, Any]) -> list[str]:
+    lines = []
+    for segment in audience["segments"]:
+        rule = f" [row {segment['rule']}]" if segment["rule"] else ""
+        lines.append(f"- {segment['name']}: {segment['explanation']}{rule}")
+    for push in audience["lastPushes"]:
+        outcome = f", {push['outcomeCode']}: {push['outcome']}" if push["outcomeCode"] else ""
+        when = push["doneAt"] or "not yet"
+        lines.append(f"- {when}: {push['action']} ({push['reason']}) {push['state']}{outcome}")
+    return lines

@@ -9,6 +9,7 @@ from pydantic import ConfigDict, Field, JsonValue
 
 from mcsync.core.web.schemas import Page, RequestModel, ResponseModel, Timestamp
 from mcsync.features.contacts.models import Contact
+from mcsync.features.contacts.refusals import REFUSAL, RefusalView
 
 EntityType = Literal["employee", "vendor"]
 EntityId = Annotated[str, Field(min_length=1, max_length=255)]
@@ -189,6 +190,16 @@ class ImportReportView(ResponseModel):
     )
 
 
+_VIEW: dict[str, JsonValue] = {
+    "id": "019ab5a1-7c44-7d1e-9a51-0d7f5d3c2b10",
+    **_CONTACT,
+    "version": 1,
+    "createdAt": "2026-11-23T09:12:44Z",
+    "updatedAt": "2026-11-23T09:12:44Z",
+    "leftAt": None,
+}
+
+
 class ContactView(ResponseModel):
     """A contact."""
 
@@ -210,25 +221,22 @@ class ContactView(ResponseModel):
         validation_alias="deleted_at", description="When the contact left; null while it has not."
     )
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "id": "019ab5a1-7c44-7d1e-9a51-0d7f5d3c2b10",
-                    **_CONTACT,
-                    "version": 1,
-                    "createdAt": "2026-11-23T09:12:44Z",
-                    "updatedAt": "2026-11-23T09:12:44Z",
-                    "leftAt": None,
-                }
-            ]
-        }
-    )
+    model_config = ConfigDict(json_schema_extra={"examples": [_VIEW]})
 
     @classmethod
     def of(cls, row: Contact) -> Self:
         """The view of a stored contact."""
         return cls.model_validate(row)
+
+
+class ContactDetail(ContactView):
+    """A contact, and what Mailchimp refused for its address."""
+
+    refusals: list[RefusalView] = Field(
+        description="What each audience last refused for this address; see contacts.explain."
+    )
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{**_VIEW, "refusals": [REFUSAL]}]})
 
 
 ContactPage = Page[ContactView]

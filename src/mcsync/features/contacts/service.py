@@ -34,9 +34,11 @@ from mcsync.features.contacts.intake import (
 )
 from mcsync.features.contacts.intake.addresses import Addresses
 from mcsync.features.contacts.intake.rows import RowStager
+from mcsync.features.contacts.refusals import RefusalReader
 from mcsync.features.contacts.repository import ContactFilter
 from mcsync.features.contacts.schemas import (
     MAX_REPORTED,
+    ContactDetail,
     ContactInput,
     ContactPage,
     ContactView,
@@ -186,10 +188,16 @@ async def list_contacts(
     return ContactPage(items=[ContactView.of(row) for row in rows], next_cursor=cursor)
 
 
-async def get(resources: Resources, actor: Actor, entity_type: str, entity_id: str) -> ContactView:
-    """One contact, also one that left. Raises NotFoundError."""
+async def get(
+    resources: Resources, actor: Actor, entity_type: str, entity_id: str, refusals: RefusalReader
+) -> ContactDetail:
+    """One contact, also one that left, with what was refused for its address. Raises NotFoundError."""
     async with resources.db.transaction(actor.org_id) as session:
-        return ContactView.of(await _require(session, entity_type, entity_id))
+        found = await _require(session, entity_type, entity_id)
+        view = ContactView.of(found)
+        address_hash = found.address_hash
+    refused = await refusals(address_hash) if address_hash else []
+    return ContactDetail(**view.model_dump(), refusals=refused)
 
 
 async def delete(

@@ -330,13 +330,15 @@ async def not_withdrawn(session: AsyncSession) -> int:
 
 # ---- reading
 
+_STRICTEST = """case when bool_or(coalesce(p.status, 'unset') = 'opted_out') then 'opted_out'
+                    when bool_and(coalesce(p.status, 'unset') = 'opted_in') then 'opted_in'
+                    else 'unset' end"""
+
 _EFFECTIVE = f"""
 select c.email is not null as usable,
        {ADDRESS_WITHDRAWN.format(a="a")} as withdrawn,
        a.withdrawn_at, a.withdrawn_source, a.given_at, a.given_source,
-       (select case when bool_or(coalesce(p.status, 'unset') = 'opted_out') then 'opted_out'
-                    when bool_and(coalesce(p.status, 'unset') = 'opted_in') then 'opted_in'
-                    else 'unset' end
+       (select {_STRICTEST}
         from contacts o
         left join email_preferences p on p.org_id = o.org_id and p.entity_type = o.entity_type
              and p.entity_id = o.entity_id
@@ -348,6 +350,29 @@ from contacts c
 left join address_consents a on a.org_id = c.org_id and a.address_key = c.address_key
 where c.org_id = :org and c.entity_type = :entity_type and c.entity_id = :entity_id
 """
+
+
+_STANDING = f"""
+select {ADDRESS_WITHDRAWN.format(a="a")} as withdrawn,
+       a.withdrawn_at, a.withdrawn_source, a.given_at, a.given_source, o.strictest, o.others
+from (select {_STRICTEST} as strictest, count(*) as others
+      from contacts o
+      left join email_preferences p on p.org_id = o.org_id and p.entity_type = o.entity_type
+           and p.entity_id = o.entity_id
+      where o.org_id = :org and o.address_hash = :hash and o.deleted_at is null) o
+left join address_consents a on a.org_id = :org and a.address_hash = :hash
+where o.others > 0 or a.address_key is not null
+"""
+
+
+async def standing_of(session: AsyncSession, address_hash: UUID) -> Row[Any] | None:
+    """What holds for an address, whoever has it; None: no living contact has it, nothing is recorded.
+
+    ``others``: how many living contacts have it.
+    """
+    return (
+        await session.execute(text(_STANDING), {"org": org_of(session), "hash": address_hash})
+    ).one_or_none()
 
 
 async def address_of(session: AsyncSession, entity_type: str, entity_id: str) -> Row[Any] | None:

@@ -14,6 +14,7 @@ from typing import Any, Final, cast
 from uuid import UUID
 
 import orjson
+from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from mcsync.core.auth import Actor
@@ -309,18 +310,7 @@ async def _view(session: AsyncSession, entity_type: str, entity_id: str) -> Enti
     if address is None:
         raise _unknown()
     row = await repository.get(session, entity_type, entity_id)
-    view = None
-    if address.usable:
-        withdrawn = bool(address.withdrawn)
-        view = AddressView(
-            status="opted_out" if withdrawn else address.strictest,
-            withdrawn=withdrawn,
-            consent_given_at=address.given_at,
-            consent_given_source=address.given_source,
-            consent_withdrawn_at=address.withdrawn_at,
-            consent_withdrawn_source=address.withdrawn_source,
-            other_contacts=address.others,
-        )
+    view = _address_view(address, address.others) if address.usable else None
     return EntityPreference(
         entity_type=entity_type,
         entity_id=entity_id,
@@ -331,6 +321,25 @@ async def _view(session: AsyncSession, entity_type: str, entity_id: str) -> Enti
         proof=row.proof if row else {},
         updated_at=row.updated_at if row else None,
         address=view,
+    )
+
+
+async def address_standing(session: AsyncSession, address_hash: UUID) -> AddressView | None:
+    """What holds for an address, over all living contacts that have it; None: nothing is known of it."""
+    found = await repository.standing_of(session, address_hash)
+    return _address_view(found, max(0, found.others - 1)) if found is not None else None
+
+
+def _address_view(found: Row[Any], others: int) -> AddressView:
+    withdrawn = bool(found.withdrawn)
+    return AddressView(
+        status="opted_out" if withdrawn else found.strictest,
+        withdrawn=withdrawn,
+        consent_given_at=found.given_at,
+        consent_given_source=found.given_source,
+        consent_withdrawn_at=found.withdrawn_at,
+        consent_withdrawn_source=found.withdrawn_source,
+        other_contacts=others,
     )
 
 
