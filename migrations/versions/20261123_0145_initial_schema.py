@@ -116,7 +116,8 @@ LOOKUPS = {
              and r.next_attempt_at <= clock_timestamp()
              and (r.dry_run or r.status <> 'queued' or not exists (
                  select from sync_runs o where o.audience_id = r.audience_id and o.id <> r.id
-                   and o.status in ('pulling', 'planning', 'pushing') and not o.dry_run))
+                   and o.status in ('pulling', 'planning', 'pushing')
+                   and not o.dry_run and not o.immediate))
            order by r.next_attempt_at limit most""",
         ("sync_runs",),
     ),
@@ -990,6 +991,7 @@ def upgrade() -> None:
         sa.Column("dry_run", sa.Boolean(), server_default="false", nullable=False),
         sa.Column("leave", sa.Boolean(), server_default="false", nullable=False),
         sa.Column("approved", sa.Boolean(), server_default="false", nullable=False),
+        sa.Column("immediate", sa.Boolean(), server_default="false", nullable=False),
         sa.Column("status", sa.Text(), server_default="queued", nullable=False),
         sa.Column("status_before", sa.Text(), nullable=True),
         sa.Column("matched", sa.Integer(), server_default="0", nullable=False),
@@ -1074,7 +1076,9 @@ def upgrade() -> None:
         "sync_runs",
         ["audience_id"],
         unique=True,
-        postgresql_where=sa.text("not dry_run and status in ('pulling', 'planning', 'pushing')"),
+        postgresql_where=sa.text(
+            "not dry_run and not immediate and status in ('pulling', 'planning', 'pushing')"
+        ),
     )
     op.create_index(
         "uq_sync_runs_live_segment",
@@ -1082,7 +1086,7 @@ def upgrade() -> None:
         ["segment_id"],
         unique=True,
         postgresql_where=sa.text(
-            "not dry_run and status in ('queued', 'pulling', 'planning', 'pushing')"
+            "not dry_run and not immediate and status in ('queued', 'pulling', 'planning', 'pushing')"
         ),
     )
     _secure()
@@ -1098,13 +1102,15 @@ def downgrade() -> None:
         "uq_sync_runs_live_segment",
         table_name="sync_runs",
         postgresql_where=sa.text(
-            "not dry_run and status in ('queued', 'pulling', 'planning', 'pushing')"
+            "not dry_run and not immediate and status in ('queued', 'pulling', 'planning', 'pushing')"
         ),
     )
     op.drop_index(
         "uq_sync_runs_live_audience",
         table_name="sync_runs",
-        postgresql_where=sa.text("not dry_run and status in ('pulling', 'planning', 'pushing')"),
+        postgresql_where=sa.text(
+            "not dry_run and not immediate and status in ('pulling', 'planning', 'pushing')"
+        ),
     )
     op.drop_index("ix_sync_runs_segment", table_name="sync_runs")
     op.drop_index(

@@ -70,6 +70,9 @@ class SandboxProcess:
         self.control = ""
         """Base URL of the control API."""
         self.api_key = ""
+        self.mandrill_url = ""
+        """Base URL of the Transactional API, ending in /api/1.0."""
+        self.mandrill_key = ""
 
     def __enter__(self) -> Self:
         self.start()
@@ -102,6 +105,7 @@ class SandboxProcess:
             raise RuntimeError(f"the sandbox did not start: {''.join(self._complaints)}")
         ready = json.loads(line)
         self.url, self.control, self.api_key = ready["url"], ready["control"], ready["apiKey"]
+        self.mandrill_url, self.mandrill_key = ready["mandrillUrl"], ready["mandrillKey"]
 
     def stop(self) -> None:
         """Ask it to stop, and insist if it does not."""

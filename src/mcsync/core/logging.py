@@ -11,7 +11,7 @@ import logging
 import re
 import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final, TextIO
+from typing import TYPE_CHECKING, Any, Final, TextIO, cast
 
 import orjson
 import structlog
@@ -98,12 +98,25 @@ class _NamedWriter(structlog.WriteLogger):
         self.name = name
 
 
+class _StandardError:
+    """Standard error as it is when a line is written: whoever redirects it may take it back again."""
+
+    def write(self, line: str) -> int:
+        return sys.stderr.write(line)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+    def isatty(self) -> bool:
+        return sys.stderr.isatty()
+
+
 def configure_logging(settings: Settings, *, stream: TextIO | None = None) -> None:
     """Sets up both kinds of loggers for this process; may be called again.
 
     Standard error by default, so that a command's output stays clean.
     """
-    output = stream or sys.stderr
+    output = stream or cast("TextIO", _StandardError())
     shared: list[Processor] = [
         merge_contextvars,
         structlog.stdlib.add_log_level,

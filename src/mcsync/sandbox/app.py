@@ -20,6 +20,7 @@ from .control.state import Sandbox
 from .exchange import Answer, Request, parse_query, refusal
 from .faults import RESET, answer_at_once, gateway_timeout
 from .history import Call
+from .mandrill import app as mandrill
 from .world import Account, split_key
 
 _API = "/3.0"
@@ -54,6 +55,8 @@ class Application:
                 self.sandbox, scope["method"], path[len(_CONTROL) :], scope, body
             )
             await write_answer(send, answer, [])
+        elif mandrill.PATH.match(path):
+            await mandrill.serve(self.sandbox, path, scope, receive, send)
         elif path.startswith(f"{RESULTS}/"):
             await write_answer(send, results_of(self.sandbox.world, path), [])
         else:

@@ -60,7 +60,13 @@ async def serve(
     )
     shown = f"[{host}]" if ":" in host else host
     base = f"http://{shown}:{listener.getsockname()[1]}"
-    addresses = {"url": f"{base}/3.0", "control": f"{base}/_sandbox", "apiKey": config.api_key}
+    addresses = {
+        "url": f"{base}/3.0",
+        "control": f"{base}/_sandbox",
+        "apiKey": config.api_key,
+        "mandrillUrl": f"{base}/api/1.0",
+        "mandrillKey": config.mandrill.key,
+    }
     server.on_listening = lambda: on_ready(addresses)
     try:
         await server.serve(sockets=[listener])

@@ -14,6 +14,7 @@ from .clock import Clock
 from .config import DEFAULT_KEY, SandboxConfig
 from .courier import Courier
 from .history import Actor, Change, History, Metrics
+from .mandrill.post_office import PostOffice
 from .model import Member, Segment
 
 _DEFAULT_ACCOUNT = "5f0c1d2e3b4a59687a8b9c0d"
@@ -78,6 +79,7 @@ class World:
         self.keys: dict[str, Account] = {}
         self.audiences: dict[str, Audience] = {}
         self._serial = 100_000
+        self.mandrill = PostOffice(self)
         standard = self.config.api_key == DEFAULT_KEY
         self.open_account(
             self.config.api_key,

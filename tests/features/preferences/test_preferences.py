@@ -51,7 +51,9 @@ async def audience(resources: Resources, org: Org, member_status: str | None = N
 
 
 async def orders(onlooker: asyncpg.Connection) -> list[UUID]:
-    rows = await onlooker.fetch("select audience_id from audience_orders where status = 'open'")
+    rows = await onlooker.fetch(
+        "select audience_id from audience_orders where status = 'open' and kind = 'withdrawal'"
+    )
     return [row["audience_id"] for row in rows]
 
 

@@ -29,7 +29,7 @@ from mcsync.features.segments.schemas import (
     DeleteSegmentInput,
     UpdateSegmentInput,
 )
-from mcsync.features.sync import execute, service, withdrawals
+from mcsync.features.sync import execute, opt_ins, service, withdrawals
 from mcsync.features.sync.schemas import ChangeView, RunView
 from tests.features.sync.travel import Travel
 from tests.support.organisations import Org, contact_row, insert_contacts
@@ -220,6 +220,17 @@ class World:
             "select distinct audience_id from audience_orders where status = 'open'"
         ):
             await withdrawals.carry_out(self.resources, self.org.id, row.audience_id)
+
+    async def live(self) -> int:
+        """Carries out what opt-ins are due; answers how many were looked at."""
+        worked = 0
+        for row in await self.sql(
+            "select distinct audience_id from audience_orders where status = 'open'"
+        ):
+            worked += await opt_ins.carry_out(
+                self.resources, self.org.id, row.audience_id, owner="test", stopping=self.stopping
+            )
+        return worked
 
     async def changes(self, run: RunView, **only: Any) -> list[ChangeView]:
         """The run's changes."""

@@ -9,9 +9,10 @@ from mcsync.core.db.base import (
     Timestamped,
 )
 from mcsync.core.db.hold import after_commit, before_commit
-from mcsync.core.db.session import Database, make_engine, org_of
+from mcsync.core.db.session import BY_KEY, Database, look_up_by_key, make_engine, org_of
 
 __all__ = [
+    "BY_KEY",
     "Base",
     "ChangeTracked",
     "Database",
@@ -21,6 +22,7 @@ __all__ = [
     "Timestamped",
     "after_commit",
     "before_commit",
+    "look_up_by_key",
     "make_engine",
     "org_of",
 ]

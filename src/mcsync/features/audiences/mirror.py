@@ -16,6 +16,7 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from mcsync.core.db import look_up_by_key
 from mcsync.mailchimp import Member as MailchimpMember
 from mcsync.mailchimp import MemberStatus, normalise_address, subscriber_hash
 
@@ -219,6 +220,7 @@ async def merge(
     contact has, or whose consent is on record.
     """
     base = {"org": org_id, "audience": audience_id}
+    await look_up_by_key(session)
     await session.execute(text("drop table if exists arrived, moved"))
     await session.execute(text(_ARRIVED))
     await session.execute(text(_FILL), _columns(members))

@@ -1,6 +1,7 @@
 """Orders: withdrawals on their way to one member of one audience (``sync.md`` 5, "withdrawals").
 
-Written in the transaction that records the withdrawal; carried out by ``sync`` at once, by no run.
+Written in the transaction that records the withdrawal; carried out by ``sync`` at once, by no run. Opt-ins
+recorded for one person are ordered likewise, so that they need not wait for the night.
 """
 
 from __future__ import annotations
@@ -47,6 +48,32 @@ async def order_withdrawals_from(
     rows = await session.execute(
         text(_PLACE.format(targets=select_sql)), {**params, "everywhere": everywhere}
     )
+    return {row.audience_id for row in rows}
+
+
+_PLACE_OPT_INS = """
+insert into audience_orders as o (org_id, audience_id, address_hash, email, kind)
+select distinct on (a.id, coalesce(x.member_hash, t.address_hash))
+       a.org_id, a.id, coalesce(x.member_hash, t.address_hash), coalesce(x.email, t.email), 'opt_in'
+from ({targets}) t
+cross join audiences a
+join mailchimp_connections c on c.account_id = a.account_id and c.soft_deleted_at is null
+left join audience_aliases x on x.audience_id = a.id and x.source_hash = t.address_hash
+where a.gone_at is null
+on conflict (audience_id, address_hash, kind) where status = 'open'
+do update set next_attempt_at = now(), attempts = o.attempts + 1, created_at = now()
+returning audience_id
+"""
+
+
+async def order_opt_ins_from(
+    session: AsyncSession, select_sql: str, params: Mapping[str, Any]
+) -> set[UUID]:
+    """Asks that opt-ins (``address_hash uuid, email text``) be carried to the connected account now.
+
+    Answers the audiences that now have open orders: ring ``mailchimp-order`` for each after the commit.
+    """
+    rows = await session.execute(text(_PLACE_OPT_INS.format(targets=select_sql)), params)
     return {row.audience_id for row in rows}
 
 

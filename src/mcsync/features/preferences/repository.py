@@ -250,8 +250,8 @@ async def refusal(session: AsyncSession) -> str | None:
     return reason
 
 
-WITHDRAWN: Final = f"select distinct address_hash, email from {OUTCOMES} where applied and address_hash is not null"
-"""The addresses that were just withdrawn, for their orders."""
+APPLIED: Final = f"select distinct address_hash, email from {OUTCOMES} where applied and address_hash is not null"
+"""The addresses of the statements just recorded that hold, for their orders."""
 
 
 def one_contact() -> str:

@@ -6,7 +6,7 @@ it, and is lifted only by a later opt-in (``design.md`` 6; later is by the time 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -24,7 +24,7 @@ from mcsync.core.jobs import ORDER, JobQueue
 from mcsync.core.resources import Resources
 from mcsync.core.web.paging import PageParams, encode_cursor
 from mcsync.features import audit
-from mcsync.features.audiences.orders import order_withdrawals_from
+from mcsync.features.audiences.orders import order_opt_ins_from, order_withdrawals_from
 from mcsync.features.audit import AuditAction
 from mcsync.features.contacts.consent import ConsentCounts
 from mcsync.features.preferences import repository
@@ -172,6 +172,8 @@ async def record(
         )
     if status == "opted_out":
         await _order(session, jobs, everywhere=True)
+    elif status == "opted_in":
+        _ring(session, jobs, await order_opt_ins_from(session, repository.APPLIED, {}))
     audit.record(
         session,
         actor,
@@ -295,9 +297,11 @@ class PreferencesConsentSink:
 
 async def _order(session: AsyncSession, jobs: JobQueue | None, *, everywhere: bool) -> None:
     """Places the orders of the withdrawals just recorded; rings for them after the commit."""
-    audiences = await order_withdrawals_from(
-        session, repository.WITHDRAWN, {}, everywhere=everywhere
-    )
+    audiences = await order_withdrawals_from(session, repository.APPLIED, {}, everywhere=everywhere)
+    _ring(session, jobs, audiences)
+
+
+def _ring(session: AsyncSession, jobs: JobQueue | None, audiences: Iterable[UUID]) -> None:
     if jobs is None:
         return
     org_id = session.info["org_id"]

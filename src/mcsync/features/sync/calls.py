@@ -17,6 +17,7 @@ import orjson
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from mcsync.core.db import BY_KEY
 from mcsync.features.sync import decide
 from mcsync.features.sync.runs import Claimed, FencedError
 
@@ -144,13 +145,7 @@ async def take(
     """
     base = {"run": run.id, "audience": run.audience_id, "org": run.org_id, "call": call_id}
     await session.execute(
-        text(
-            # a few hundred rows out of many: look-ups by index, whatever the statistics say as yet
-            "select set_config('random_page_cost', '1.1', true), "
-            # and never by a plan made while the tables were still empty
-            "set_config('plan_cache_mode', 'force_custom_plan', true), "
-            + LOCK.format(shared="_shared")
-        ),
+        text(f"select {BY_KEY}, " + LOCK.format(shared="_shared")),
         {"audience": str(run.audience_id)},
     )
     fence = text(

@@ -192,7 +192,8 @@ class Execution:
 
     async def _client(self, ctx: context.Context) -> MailchimpClient:
         try:
-            link = await connection.open_link(self._resources, self._run.org_id, lane=Lane.BULK)
+            lane = Lane.LIVE if self._run.immediate else Lane.BULK
+            link = await connection.open_link(self._resources, self._run.org_id, lane=lane)
         except ConflictError as error:
             raise Failed(error.code, error.detail) from error
         if link.account_id != ctx.account_id:
@@ -353,6 +354,8 @@ class Execution:
         self, session: AsyncSession, *, status: str, code: str | None, detail: str | None,
         planned_xid: int | None = None,
     ) -> None:  # fmt: skip
+        if self._run.immediate:
+            return  # it says nothing of the segment
         await session.execute(
             text(
                 """update contact_segments set status = :status, status_code = :code,

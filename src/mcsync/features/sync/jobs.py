@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from mcsync.core.resources import Resources
-from mcsync.features.sync import dispatch, execute, withdrawals
+from mcsync.features.sync import dispatch, execute, opt_ins, withdrawals
 
 
 async def segment_sync(ctx: dict[str, Any], org_id: str, run_id: str) -> None:
@@ -24,8 +24,12 @@ async def segment_sync(ctx: dict[str, Any], org_id: str, run_id: str) -> None:
 
 
 async def order(ctx: dict[str, Any], org_id: str, audience_id: str) -> None:
-    """``mailchimp-order``: the due withdrawals of one audience."""
-    await withdrawals.carry_out(ctx["resources"], UUID(org_id), UUID(audience_id))
+    """``mailchimp-order``: the due withdrawals of one audience, then its due opt-ins."""
+    resources: Resources = ctx["resources"]
+    await withdrawals.carry_out(resources, UUID(org_id), UUID(audience_id))
+    await opt_ins.carry_out(
+        resources, UUID(org_id), UUID(audience_id), owner=ctx["worker_id"], stopping=ctx["stopping"]
+    )
 
 
 async def scheduled_sync(ctx: dict[str, Any], *_: object) -> None:

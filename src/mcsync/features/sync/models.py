@@ -17,7 +17,7 @@ class Run(Identified, OrgScoped, Base):
     """One sync of one segment: pull, plan, push. Outlives every process.
 
     ``epoch`` fences: every write of a worker carries the epoch it claimed. ``revision`` grows with each
-    visible change (the event id of watchRun).
+    visible change (the event id of watchRun). ``immediate``: made for a few addresses; takes no turn.
     """
 
     __tablename__ = "sync_runs"
@@ -28,6 +28,7 @@ class Run(Identified, OrgScoped, Base):
     dry_run: Mapped[bool] = mapped_column(server_default="false")
     leave: Mapped[bool] = mapped_column(server_default="false")
     approved: Mapped[bool] = mapped_column(server_default="false")
+    immediate: Mapped[bool] = mapped_column(server_default="false")
     status: Mapped[str] = mapped_column(server_default="queued")
     status_before: Mapped[str | None]
     matched: Mapped[int] = mapped_column(server_default="0")
@@ -59,14 +60,16 @@ class Run(Identified, OrgScoped, Base):
             "segment_id",
             unique=True,
             postgresql_where=text(
-                "not dry_run and status in ('queued', 'pulling', 'planning', 'pushing')"
+                "not dry_run and not immediate and status in ('queued', 'pulling', 'planning', 'pushing')"
             ),
         ),
         Index(
             "uq_sync_runs_live_audience",
             "audience_id",
             unique=True,
-            postgresql_where=text("not dry_run and status in ('pulling', 'planning', 'pushing')"),
+            postgresql_where=text(
+                "not dry_run and not immediate and status in ('pulling', 'planning', 'pushing')"
+            ),
         ),
         Index(
             "ix_sync_runs_due",

@@ -81,7 +81,8 @@ class Push:
         self._tag_id = tag_id
         self._tag = tag
         self._check = check
-        self._lanes = resources.settings.slots_per_account + _SPARE_LANES
+        self._lane = Lane.LIVE if run.immediate else Lane.BULK
+        self._lanes = 1 if run.immediate else resources.settings.slots_per_account + _SPARE_LANES
         self._misses = 0
         self._after: dict[str, int] = {}
 
@@ -231,7 +232,7 @@ class Push:
             return True
         try:
             # taken beforehand, so that a slot is never held while the database works
-            async with self._client.slot(Lane.BULK):
+            async with self._client.slot(self._lane):
                 if not await self._sending(taken):
                     return True
                 answer = await self._send(taken.rows)
@@ -316,7 +317,7 @@ class Push:
         answer = recording.Answer()
         try:
             for row in taken.rows:
-                async with self._client.slot(Lane.BULK):
+                async with self._client.slot(self._lane):
                     await self._check()
                     one = await act(row)
                 answer.outcomes += one.outcomes

@@ -12,6 +12,7 @@ import orjson
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from mcsync.core.db import look_up_by_key
 from mcsync.features.sync.calls import Row, cause
 from mcsync.features.sync.runs import Claimed
 
@@ -130,8 +131,7 @@ async def record(
     worker's by now: the answer is true all the same; only rows still marked with this call change.
     """
     base = {"org": run.org_id, "audience": run.audience_id, "run": run.id, "call": call_id}
-    # the tables grow while a run is under way: plans made when they were empty would read them whole
-    await session.execute(text("select set_config('plan_cache_mode', 'force_custom_plan', true)"))
+    await look_up_by_key(session)
     accepted = [o for o in outcomes if o.code is None]
     refused = [o for o in outcomes if o.code is not None]
     if accepted:

@@ -36,6 +36,7 @@ class Claimed:
     audience_id: UUID
     status: str
     dry_run: bool
+    immediate: bool
     leave: bool
     approved: bool
     epoch: int
@@ -69,7 +70,7 @@ async def create(
                                           request_id)
                    select org_id, id, :audience, :trigger, :dry, :leave, :request
                    from contact_segments where id = :segment
-                   on conflict (segment_id) where not dry_run
+                   on conflict (segment_id) where not dry_run and not immediate
                        and status in ('queued', 'pulling', 'planning', 'pushing') do nothing
                    returning id"""
             ),
@@ -79,7 +80,7 @@ async def create(
     if row is None:
         live = await session.execute(
             text(
-                """select id from sync_runs where segment_id = :segment and not dry_run
+                """select id from sync_runs where segment_id = :segment and not dry_run and not immediate
                    and status in ('queued', 'pulling', 'planning', 'pushing')"""
             ),
             {"segment": segment_id},
@@ -118,8 +119,9 @@ async def claim(
              and r.next_attempt_at <= clock_timestamp()
              and (r.dry_run or r.status <> 'queued' or not exists (
                  select from sync_runs o where o.audience_id = r.audience_id and o.id <> r.id
-                   and not o.dry_run and o.status in ('pulling', 'planning', 'pushing')))
-           returning id, org_id, segment_id, audience_id, status, dry_run, leave, approved, epoch,
+                   and not o.dry_run and not o.immediate
+                   and o.status in ('pulling', 'planning', 'pushing')))
+           returning id, org_id, segment_id, audience_id, status, dry_run, immediate, leave, approved, epoch,
                      attempts, plan_xmin, request_id"""
     )
     try:
@@ -139,8 +141,8 @@ async def claim(
 
 
 async def _show_syncing(session: AsyncSession, run: Claimed, lease_seconds: int | None) -> None:
-    """The segment shows ``syncing`` as long as the lease lives, and no longer; not for a dry run."""
-    if not run.dry_run:
+    """The segment shows ``syncing`` as long as the lease lives, and no longer; not for a dry or immediate run."""
+    if not run.dry_run and not run.immediate:
         await session.execute(
             text(
                 """update contact_segments set syncing_until =

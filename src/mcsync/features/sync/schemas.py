@@ -145,7 +145,7 @@ class RunView(ResponseModel):
     id: UUID
     segment_id: UUID
     audience_id: str
-    trigger: str = Field(description="manual, schedule, approval or leave")
+    trigger: str = Field(description="manual, schedule, leave, or opt_in: an opt-in just recorded")
     status: RunStatus
     dry_run: bool
     counts: Counts

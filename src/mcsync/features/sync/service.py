@@ -66,7 +66,7 @@ async def start_leave(
         text(
             """update sync_runs set cancel_requested_at = now()
                where segment_id = :segment and status in ('queued', 'pulling', 'planning', 'pushing')
-                 and not dry_run"""
+                 and not dry_run and not immediate"""
         ),
         {"segment": segment_id},
     )
@@ -74,7 +74,7 @@ async def start_leave(
         text(
             """update sync_runs set status = 'cancelled', finished_at = now(),
                    revision = revision + 1, epoch = epoch + 1, lease_until = null
-               where segment_id = :segment and not dry_run and status in
+               where segment_id = :segment and not dry_run and not immediate and status in
                    ('queued', 'pulling', 'planning', 'pushing')"""
         ),
         {"segment": segment_id},
@@ -172,7 +172,7 @@ async def approve(resources: Resources, actor: Actor, run_id: UUID) -> RunView:
                        next_attempt_at = clock_timestamp(), revision = revision + 1
                    where id = :run and status = 'awaiting_approval'
                      and not exists (select from sync_runs o where o.segment_id = r.segment_id
-                         and not o.dry_run and o.id <> r.id
+                         and not o.dry_run and not o.immediate and o.id <> r.id
                          and o.status in ('queued', 'pulling', 'planning', 'pushing'))
                    returning segment_id"""
             ),

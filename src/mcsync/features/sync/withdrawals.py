@@ -17,6 +17,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from mcsync.core.auth import Actor
+from mcsync.core.db import BY_KEY
 from mcsync.core.errors import ConflictError
 from mcsync.core.resources import Resources
 from mcsync.features.audiences import mirror
@@ -126,7 +127,7 @@ async def _claim(resources: Resources, org_id: UUID, audience_id: UUID) -> list[
     async with resources.db.transaction(org_id) as session:
         # alone for a moment: every taker that does not know of these orders has committed its call
         await session.execute(
-            text("select " + LOCK.format(shared="")), {"audience": str(audience_id)}
+            text(f"select {BY_KEY}, " + LOCK.format(shared="")), {"audience": str(audience_id)}
         )
         rows = await session.execute(
             text(_CLAIM),

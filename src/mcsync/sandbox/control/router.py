@@ -11,6 +11,8 @@ import orjson
 
 from ..asgi import Scope
 from ..exchange import Answer
+from ..mandrill import control as mandrill
+from ..mandrill.failures import Failure
 from ..merge import MergeInvalid, SchemaMismatch
 from ..people import NotPossible
 from . import acts, campaigns, logs, setup, webhooks
@@ -44,6 +46,13 @@ _TABLE: dict[tuple[str, str], Handler] = {
     ("GET", "/campaigns"): campaigns.index,
     ("POST", "/campaigns"): campaigns.create,
     ("POST", "/campaigns/{}/act"): campaigns.act,
+    ("POST", "/mandrill/accounts"): mandrill.open_account,
+    ("POST", "/mandrill/revoke"): mandrill.revoke,
+    ("GET", "/mandrill/messages"): mandrill.messages,
+    ("POST", "/mandrill/messages/{}/act"): mandrill.act,
+    ("GET", "/mandrill/sent"): mandrill.sent,
+    ("POST", "/mandrill/templates"): mandrill.make_template,
+    ("GET", "/mandrill/webhooks"): mandrill.webhooks,
     ("GET", "/webhooks"): webhooks.index,
     ("GET", "/webhooks/deliveries"): webhooks.deliveries,
     ("POST", "/webhooks/deliveries/{}/repeat"): webhooks.repeat,
@@ -83,7 +92,7 @@ def _run(
         return _error(400, f"missing or unknown: {missing}")
     except (MergeInvalid, SchemaMismatch) as invalid:
         return _error(400, f"{invalid}: {getattr(invalid, 'errors', '')}")
-    except (ValueError, TypeError) as wrong:
+    except (ValueError, TypeError, Failure) as wrong:
         return _error(400, str(wrong))
 
 

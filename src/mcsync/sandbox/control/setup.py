@@ -88,6 +88,7 @@ def add_fault(call: ControlCall) -> Answer:
 
 def advance_clock(call: ControlCall) -> Answer:
     call.world.clock.advance(float(call.body["advanceSeconds"]))
+    call.world.mandrill.settle()
     return reply({"now": call.world.clock.now()})
 
 

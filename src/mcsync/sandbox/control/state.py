@@ -19,6 +19,7 @@ class Sandbox:
     def reset(self) -> None:
         """Back to the start. Calls still in flight keep the world they came into, so they cannot disturb the new one."""
         self.world.courier.stop()
+        self.world.mandrill.stop()
         self.world = World(self.world.initial)
         self.faults = FaultPlan(self.world.config.faults)
 
