@@ -135,7 +135,7 @@ class TestWhy:
         audience = await people(world)
 
         assert rule(audience) == (2, "unsubscribe", "withdrawn")
-        assert [order.kind for order in audience.open_orders] == ["withdrawal"]
+        assert "withdrawal" in {order.kind for order in audience.open_orders}
         assert "A withdrawal is on its way" in audience.summary
         await world.orders()
         audience = await people(world)
@@ -386,19 +386,21 @@ class TestRefusalsFollowTheirRules:
         assert "No opt-in changes that" in bounced.summary
         assert "whatever consent is recorded here" in deleted.summary
 
-    async def test_an_address_that_mailchimp_does_not_take_is_not_sent_again(
-        self, world: World
+    @pytest.mark.parametrize("code", ["invalid_address", "fake", "forgotten", "cleaned"])
+    async def test_what_is_refused_for_good_is_not_sent_again(
+        self, world: World, code: str
     ) -> None:
         person = await world.contact(ADA)
         segment = await world.segment()
         await world.sql(
             """insert into audience_refusals (org_id, audience_id, address_hash, code, message)
-               select c.org_id, s.audience_id, c.address_hash, 'invalid_address', 'no'
-               from contacts c, contact_segments s"""
+               select c.org_id, s.audience_id, c.address_hash, :code, 'no'
+               from contacts c, contact_segments s""",
+            code=code,
         )
         await world.opt(person, "in", at=ago(seconds=-1))
         await world.wait(days=30)
         since = await world.sandbox.seq()
         await world.sync(segment)
         assert [w for w in await world.writes(since) if w != "POST segments"] == []
-        assert rule(await people(world)) == (19, "skip", "refused_invalid_address")
+        assert rule(await people(world)) == (19, "skip", f"refused_{code}")

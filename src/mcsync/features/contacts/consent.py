@@ -6,9 +6,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import Protocol
 
 from sqlalchemy.ext.asyncio import AsyncSession
+
+
+def is_network_address(value: str) -> bool:
+    """Whether a text is an IPv4 or IPv6 address as Mailchimp takes it (no zone)."""
+    if "%" in value:
+        return False
+    try:
+        ip_address(value)
+    except ValueError:
+        return False
+    return True
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,12 @@ from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
-from pydantic import BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 from pydantic.config import JsonDict
+from pydantic_core import PydanticCustomError
 
 from mcsync.core.web.schemas import Page, RequestModel, ResponseModel, Timestamp
+from mcsync.features.contacts.consent import is_network_address
 from mcsync.features.preferences.models import Preference, PreferenceEvent
 
 OptStatus = Literal["opted_in", "opted_out", "unset"]
@@ -28,6 +30,18 @@ def _text(value: object) -> object:
 # Strict mode refuses the text of a time where a validator stands around the model; so it is read here.
 Moment = Annotated[Timestamp, Field(strict=False), BeforeValidator(_text)]
 """A moment in a request: RFC 3339 with an offset."""
+
+
+def _network_address(value: str) -> str:
+    if not is_network_address(value):
+        code, message = "invalid_ip_address", "Send an IPv4 or IPv6 address"
+        raise PydanticCustomError(code, message)
+    return value
+
+
+NetworkAddress = Annotated[
+    str, Field(min_length=2, max_length=45), AfterValidator(_network_address)
+]
 
 _ENTITY: JsonDict = {"entityType": "employee", "entityId": "E-1042"}
 _PREFERENCE: JsonDict = {
@@ -48,8 +62,8 @@ class Proof(RequestModel):
     wording_version: str | None = Field(
         None, max_length=200, description="Which version of the consent text the person saw."
     )
-    ip_address: str | None = Field(
-        None, max_length=64, description="The network address it came from."
+    ip_address: NetworkAddress | None = Field(
+        None, description="The network address it came from (IPv4 or IPv6); Mailchimp is told too."
     )
     evidence: str | None = Field(
         None, max_length=4000, description="Anything else, such as a reference to a signed form."

@@ -258,7 +258,7 @@ async def _audience(
             member,
             [(segment.name, found) for segment, found in segments],
             refusal=f"Mailchimp said: {refusal.message} {refusal.outlook}" if refusal else None,
-            open_orders=len(orders),
+            open_orders=[order["kind"] for order in orders],
             gone=row["gone_at"] is not None,
             connected=row["connected"],
             mirrored=mirrored is not None,

@@ -127,9 +127,9 @@ class ExplainedMember(ResponseModel):
 
 
 class OpenOrder(ResponseModel):
-    """A withdrawal or erasure on its way to Mailchimp, part of no run."""
+    """A withdrawal, opt-in or erasure on its way to Mailchimp, part of no run."""
 
-    kind: str
+    kind: str = Field(description="`withdrawal`, `opt_in` or `erasure`.")
     created_at: Timestamp
     attempts: int
     next_attempt_at: Timestamp

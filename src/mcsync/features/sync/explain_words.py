@@ -67,6 +67,11 @@ PASSED_OVER: Final[Mapping[str, str]] = {
 }
 """Why a contact that matches is not wanted, or feeds nothing."""
 
+ON_ITS_WAY: Final = {
+    "withdrawal": "A withdrawal is on its way to Mailchimp.",
+    "opt_in": "An opt-in is on its way to Mailchimp.",
+    "erasure": "An erasure is on its way to Mailchimp.",
+}
 _UNSUBSCRIBED_BY: Final = {
     "us": {
         "withdrawal": "by mcsync, after a withdrawal",
@@ -136,14 +141,13 @@ def member_sentence(member: Mapping[str, Any] | None) -> str:
 
 def audience_sentence(
     member: Mapping[str, Any] | None, segments: Sequence[tuple[str, Mapping[str, Any]]], *,
-    refusal: str | None, open_orders: int, gone: bool, connected: bool, mirrored: bool,
+    refusal: str | None, open_orders: Sequence[str], gone: bool, connected: bool, mirrored: bool,
 ) -> str:  # fmt: skip
     """Why they are in or out of one audience. ``segments``: name and what was found."""
     said = [member_sentence(member)] if mirrored or member else ["Not read at Mailchimp yet."]
     if gone:
         return " ".join([*said, "The audience no longer exists at Mailchimp."])
-    if open_orders:
-        said.append("A withdrawal is on its way to Mailchimp.")
+    said += [ON_ITS_WAY.get(kind, ON_ITS_WAY["withdrawal"]) for kind in open_orders]
     if not segments:
         said.append("No segment uses this audience.")
     wanted = [name for name, found in segments if found["claimed"]]
