@@ -343,7 +343,9 @@ _STRICTEST = """case when bool_or(coalesce(p.status, 'unset') = 'opted_out') the
                     else 'unset' end"""
 
 _EFFECTIVE = f"""
-select c.email is not null as usable,
+select coalesce(w.status, 'unset') as status, w.consent_given_at, w.consent_withdrawn_at, w.source,
+       coalesce(w.proof, '{{}}') as proof, w.updated_at,
+       c.email is not null as usable,
        {ADDRESS_WITHDRAWN.format(a="a")} as withdrawn,
        a.withdrawn_at, a.withdrawn_source, a.given_at, a.given_source,
        (select {_STRICTEST}
@@ -356,6 +358,8 @@ select c.email is not null as usable,
           and o.deleted_at is null and o.id <> c.id) as others
 from contacts c
 left join address_consents a on a.org_id = c.org_id and a.address_key = c.address_key
+left join email_preferences w on w.org_id = c.org_id and w.entity_type = c.entity_type
+     and w.entity_id = c.entity_id
 where c.org_id = :org and c.entity_type = :entity_type and c.entity_id = :entity_id
 """
 
@@ -383,8 +387,11 @@ async def standing_of(session: AsyncSession, address_hash: UUID) -> Row[Any] | N
     ).one_or_none()
 
 
-async def address_of(session: AsyncSession, entity_type: str, entity_id: str) -> Row[Any] | None:
-    """What holds for the contact's address, over all contacts that share it; None: no such contact."""
+async def effective(session: AsyncSession, entity_type: str, entity_id: str) -> Row[Any] | None:
+    """A contact's preference, and what holds for its address over all contacts that share it.
+
+    None: no such contact.
+    """
     return (
         await session.execute(
             text(_EFFECTIVE),

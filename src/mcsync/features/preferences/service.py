@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any, Final, cast
+from typing import Any, Final
 from uuid import UUID
 
 import orjson
@@ -76,7 +76,7 @@ async def history(
     """Everything ever stated about a contact's consent. Raises NotFoundError."""
     after = page.after(UUID)
     async with resources.db.transaction(actor.org_id) as session:
-        if await repository.address_of(session, entity_type, entity_id) is None:
+        if await repository.effective(session, entity_type, entity_id) is None:
             raise _unknown()
         rows = await repository.events(
             session,
@@ -132,7 +132,7 @@ async def record(
     Raises NotFoundError for a contact that we do not know, ConflictError (``opt_in_not_newer``) for an
     opt-in that is not later than a withdrawal, and (``withdrawal_stands``) for ``unset`` after one.
     """
-    if await repository.address_of(session, entity_type, entity_id) is None:
+    if await repository.effective(session, entity_type, entity_id) is None:
         raise _unknown()
     now = await repository.moment(session)
     before = await repository.get(session, entity_type, entity_id)
@@ -310,21 +310,20 @@ def _ring(session: AsyncSession, jobs: JobQueue | None, audiences: Iterable[UUID
 
 
 async def _view(session: AsyncSession, entity_type: str, entity_id: str) -> EntityPreference:
-    address = await repository.address_of(session, entity_type, entity_id)
-    if address is None:
+    found = await repository.effective(session, entity_type, entity_id)
+    if found is None:
         raise _unknown()
-    row = await repository.get(session, entity_type, entity_id)
-    view = _address_view(address, address.others) if address.usable else None
+    address = _address_view(found, found.others) if found.usable else None
     return EntityPreference(
         entity_type=entity_type,
         entity_id=entity_id,
-        status=cast("OptStatus", row.status) if row else "unset",
-        consent_given_at=row.consent_given_at if row else None,
-        consent_withdrawn_at=row.consent_withdrawn_at if row else None,
-        source=row.source if row else None,
-        proof=row.proof if row else {},
-        updated_at=row.updated_at if row else None,
-        address=view,
+        status=found.status,
+        consent_given_at=found.consent_given_at,
+        consent_withdrawn_at=found.consent_withdrawn_at,
+        source=found.source,
+        proof=found.proof,
+        updated_at=found.updated_at,
+        address=address,
     )
 
 

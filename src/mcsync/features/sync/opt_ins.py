@@ -172,7 +172,9 @@ async def _client(
     resources: Resources, org_id: UUID, contexts: Sequence[context.Context]
 ) -> MailchimpClient | None:
     try:
-        link = await connection.open_link(resources, org_id, lane=Lane.LIVE)
+        link = await connection.open_link(
+            resources, org_id, lane=Lane.LIVE, retry=connection.INTERACTIVE
+        )
     except ConflictError:
         return None
     return link.client if link.account_id == contexts[0].account_id else None
