@@ -119,6 +119,20 @@ class TestContacts:
         assert "broken" not in done.output
         assert [c["entityId"] for c in mcsync("contacts", "list", "--limit", "1")] == ["E1"]
 
+    def test_statements_of_consent_go_in(self, mcsync: Command, tmp_path: Path) -> None:
+        mcsync("org", "create", "Nordlicht")
+        people, stated = tmp_path / "people.csv", tmp_path / "stated.csv"
+        people.write_text(_CSV)
+        CliRunner().invoke(app, ["contacts", "import", str(people)])
+        stated.write_text("entityType,entityId,optStatus\nemployee,E1,opted_in\n")
+        report = mcsync("preferences", "import", str(stated))
+        assert (report["received"], report["optedIn"], report["rejected"]) == (1, 1, 0)
+        stated.write_text("entityType,entityId,optStatus\nemployee,E9,opted_in\n")
+        done = CliRunner().invoke(app, ["preferences", "import", str(stated)])
+        assert done.exit_code == 6
+        assert json.loads(done.stdout)["rejections"][0]["code"] == "contact_not_found"
+        assert mcsync("preferences", "import", "nowhere.csv", code=2)["error"]["code"] == "no_file"
+
     def test_a_person_is_explained(self, mcsync: Command, tmp_path: Path) -> None:
         mcsync("org", "create", "Nordlicht")
         file = tmp_path / "people.csv"

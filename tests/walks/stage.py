@@ -121,6 +121,9 @@ def valid_calls(tenant: Tenant) -> dict[str, Call]:
     """One for each operation, in an order in which they can all be made; later ones may end things."""
     ids, here, segment = tenant.ids, {"audienceId": tenant.list_id}, {"id": tenant.ids["plain"]}
     csv = f"entityType,entityId,email\nemployee,{tenant.word}-90,{tenant.email(90)}\n"
+    stated = (
+        f"entityType,entityId,optStatus,form\nemployee,{tenant.word}-1,opted_in,{tenant.word}\n"
+    )
     return {
         "health_live": Call(),
         "health_ready": Call(),
@@ -151,6 +154,8 @@ def valid_calls(tenant: Tenant) -> dict[str, Call]:
                 "proof": {"form": "/newsletter"},
             }
         ),
+        "preferences_import": Call(content=stated.encode(), content_type="text/csv"),
+        "preferences_get_import": Call({"id": ids["statements"]}),
         "preferences_history": Call(tenant.entity(3)),
         "segments_list": Call({"segmentType": "mixed"}),
         "segments_get": Call(segment),
@@ -193,6 +198,12 @@ async def furnish(tenant: Tenant, resources: Resources) -> None:
     )
     assert report["rejected"] == 1, report
     ids["import"] = report["id"]
+    csv = f"entityType,entityId,optStatus\nemployee,{tenant.word}-2,opted_in\nemployee,nobody,opted_in\n"
+    report = await tenant.done(
+        "preferences_import", Call(content=csv.encode(), content_type="text/csv")
+    )
+    assert (report["unchanged"], report["rejected"]) == (1, 1), report
+    ids["statements"] = report["id"]
     for name in ("synced", "waiting", "plain", "doomed"):
         # nobody else claims the members of the first
         department = "Sales" if name == "synced" else "Other"

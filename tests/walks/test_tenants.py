@@ -28,7 +28,12 @@ OWN_ONLY = {
 EMPTY = {"contacts_list", "audit_list"}
 """Filters: whoever is not ours matches nothing."""
 
-OF_OUR_OWN_MAKING = {"contacts_upsert", "contacts_import", "connection_connect"}
+OF_OUR_OWN_MAKING = {
+    "contacts_upsert",
+    "contacts_import",
+    "connection_connect",
+    "preferences_import",
+}
 """Their ids are the caller's: the same entity id may be in two organisations, a key connects whoever has it."""
 
 
@@ -67,6 +72,7 @@ def foreign_calls(ours: Tenant, theirs: Tenant) -> dict[str, Call]:
     calls["segments_list"] = Call({"limit": "200"})
     definition = {"segmentType": "mixed", "audienceId": theirs.list_id}
     return calls | {
+        "contacts_get_import ": Call({"id": theirs.ids["statements"]}),
         "contacts_explain ": Call({"email": theirs.email(1)}),
         "segments_preview ": Call(body={"definition": definition}),
         "segments_preview  ": Call(body={"id": theirs.ids["plain"], "definition": {

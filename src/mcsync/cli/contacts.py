@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
-import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from mcsync.cli.administration import choose_organisation, operator
-from mcsync.cli.console import AsJson, Exit, OrgOption, Output, make_table, run
+from mcsync.cli.console import AsJson, Exit, OrgOption, Output, run
+from mcsync.cli.upload import Upload, show_rejections
 from mcsync.core.resources import Resources
 from mcsync.core.web.paging import MAX_LIMIT, PageParams
 from mcsync.features.contacts import service
@@ -22,9 +19,6 @@ from mcsync.features.preferences.service import PreferencesConsentSink
 from mcsync.features.sync import explain as explaining
 
 contacts = typer.Typer(no_args_is_help=True, help="The organisation's employees and vendors.")
-
-_CHUNK = 256 * 1024
-_TYPES = {".csv": "text/csv", ".ndjson": "application/x-ndjson", ".jsonl": "application/x-ndjson"}
 
 
 @contacts.command("import")
@@ -38,25 +32,16 @@ def import_(
 ) -> None:
     """Import a file of any size: right rows go in, all others are reported. Exits 6 if any was rejected."""
     out = Output(as_json)
-    stdin = str(file) == "-"
-    if not stdin and not file.is_file():
-        out.fail(Exit.USAGE, f"There is no file {file}.", kind="no_file")
-    kind = _TYPES.get(file.suffix.lower(), "text/csv")
+    given = Upload(out, file)
 
     async def work(resources: Resources) -> dict[str, Any]:
         chosen = await choose_organisation(resources, organisation)
         actor = operator(chosen.id)
-        size = None if stdin else file.stat().st_size
-        with _progress(out) as progress:
-            task = progress.add_task("Reading" if stdin else file.name, total=size)
+        with given.body() as body:
             result = await service.import_file(
-                resources,
-                actor,
-                _chunks(None if stdin else file, lambda n: progress.advance(task, n)),
-                kind,
-                PreferencesConsentSink(resources, actor),
+                resources, actor, body, given.kind, PreferencesConsentSink(resources, actor),
                 confirm_withdrawals=confirm_withdrawals,
-            )
+            )  # fmt: skip
         return result.model_dump(mode="json", by_alias=True)
 
     result = run(out, work)
@@ -65,38 +50,19 @@ def import_(
         raise typer.Exit(Exit.ATTENTION)
 
 
-async def _chunks(file: Path | None, advance: Any) -> AsyncIterator[bytes]:
-    source = sys.stdin.buffer if file is None else file.open("rb")
-    with source:
-        while chunk := await asyncio.to_thread(source.read, _CHUNK):
-            advance(len(chunk))
-            yield chunk
-
-
-def _progress(out: Output) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        console=out.errors,
-        disable=out.json or not out.errors.is_terminal,
-        transient=True,
-    )
-
-
 def show_import(console: Console, result: dict[str, Any], *, shown: int = 20) -> None:
     """The report of an import, for people."""
     console.print(
         f"{result['received']} rows: {result['created']} created, {result['updated']} updated, "
         f"{result['unchanged']} unchanged, {result['rejected']} rejected"
     )
-    found = result["rejections"]
-    if found:
-        rows = [[str(r["line"]), r["field"] or "-", r["code"], r["message"]] for r in found[:shown]]
-        console.print(make_table(("line", "field", "code", "what is wrong"), rows))
-    if len(found) > shown:
-        console.print(f"... and more; all of them: GET {result['report']}")
+    consent = result["consent"]
+    if any(consent.values()):
+        console.print(
+            f"Consent: {consent['optedIn']} opted in, {consent['optedOut']} opted out, "
+            f"{consent['unset']} unset, {consent['notNewer']} opt-ins not newer than a withdrawal"
+        )
+    show_rejections(console, result, shown=shown)
 
 
 @contacts.command("list")

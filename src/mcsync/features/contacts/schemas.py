@@ -34,6 +34,7 @@ _CONTACT: dict[str, JsonValue] = {
 _IMPORT_ID = "019ab5a2-0d31-7c90-b1f4-5a6b7c8d9e0f"
 _COUNTS: dict[str, JsonValue] = {
     "received": 1200, "created": 1150, "updated": 45, "unchanged": 4, "rejected": 1,
+    "consent": {"optedIn": 1140, "optedOut": 3, "unset": 0, "notNewer": 2},
 }  # fmt: skip
 _REJECTED: dict[str, JsonValue] = {
     "field": "email",
@@ -112,6 +113,15 @@ class RejectedIndex(Rejected):
     index: int = Field(description="Its place in `contacts`, from 0.")
 
 
+class ConsentOutcomes(ResponseModel):
+    """How many statements of consent changed something, and how many opt-ins did not hold."""
+
+    opted_in: int
+    opted_out: int = Field(description="Also of rows that were refused otherwise.")
+    unset: int
+    not_newer: int = Field(description="Opt-ins behind a withdrawal that is not older.")
+
+
 class Counts(ResponseModel):
     """`received` = `created` + `updated` + `unchanged` + `rejected`."""
 
@@ -120,6 +130,7 @@ class Counts(ResponseModel):
     updated: int
     unchanged: int
     rejected: int
+    consent: ConsentOutcomes
 
 
 class UpsertResult(Counts):
@@ -171,6 +182,7 @@ class ImportReportView(ResponseModel):
     updated: int
     unchanged: int
     rejected: int
+    consent: ConsentOutcomes
     items: list[RejectedLine]
     next_cursor: str | None
 

@@ -202,7 +202,7 @@ from {table} t join contacts c on c.org_id = :org and c.address_hash = t.address
 _STAGED = """
 select s.line, c.entity_type, c.entity_id, c.address_hash, c.address_key, c.email,
        {at} as at, coalesce(s.consent_source, :source) as source,
-       cast(:proof as jsonb) || jsonb_build_object('line', s.line) as proof
+       cast(:proof as jsonb) || jsonb_build_object('line', s.line){own_proof} as proof
 from {staged} s
 join contacts c on c.org_id = :org and c.entity_type = s.entity_type and c.entity_id = s.entity_id
 where s.opt_status = '{status}' and {taken}
@@ -272,13 +272,17 @@ def pulled(table: str) -> str:
     return _PULLED.format(table=table)
 
 
-def staged(table: str, status: str) -> str:
-    """Select of the statements of one status in a staged import; binds source and proof."""
+def staged(table: str, status: str, *, own_proof: bool = False) -> str:
+    """Select of the statements of one status in a staged import; binds source and proof.
+
+    ``own_proof``: each row brings its own proof, in ``attributes``.
+    """
     return _STAGED.format(
         staged=table,
         status=status,
         at="cast(null as timestamptz)" if status == "opted_out" else "s.consent_given_at",
         taken="true" if status == "opted_out" else "s.code is null",
+        own_proof=" || coalesce(s.attributes, '{}')" if own_proof else "",
     )
 
 
@@ -298,6 +302,34 @@ async def note_refused(session: AsyncSession, table: str) -> None:
             " where o.line = s.line and s.code is null and not o.applied"
         )
     )
+
+
+async def find_contacts(session: AsyncSession, table: str) -> None:
+    """Gives the staged rows of a file of preferences their contact's address; refuses those of nobody."""
+    await session.execute(
+        text(
+            f"""update {table} s set address_hash = c.address_hash, address_key = c.address_key,
+                    code = case when s.code is null and c.id is null then 'contact_not_found'
+                                else s.code end,
+                    field = case when s.code is null and c.id is null then 'entityId' else s.field end
+                from {table} r
+                left join contacts c on c.org_id = :org and c.entity_type = r.entity_type
+                     and c.entity_id = r.entity_id
+                where r.ctid = s.ctid and r.entity_id is not null"""
+        ),
+        {"org": org_of(session)},
+    )
+
+
+async def applied_of_refused(session: AsyncSession, table: str) -> int:
+    """How many of the statements just recorded stood in rows that were refused otherwise."""
+    counted = await session.scalar(
+        text(
+            f"""select count(*) from {OUTCOMES} o where o.applied and exists (
+                    select from {table} s where s.line = o.line and s.code is not null)"""
+        )
+    )
+    return int(counted or 0)
 
 
 _AFFECTED = f"""

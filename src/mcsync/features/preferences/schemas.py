@@ -12,6 +12,8 @@ from pydantic_core import PydanticCustomError
 
 from mcsync.core.web.schemas import Page, RequestModel, ResponseModel, Timestamp
 from mcsync.features.contacts.consent import is_network_address
+from mcsync.features.contacts.intake import message_of
+from mcsync.features.contacts.schemas import RejectedLine
 from mcsync.features.preferences.models import Preference, PreferenceEvent
 
 OptStatus = Literal["opted_in", "opted_out", "unset"]
@@ -201,6 +203,80 @@ class EventView(ResponseModel):
     def of(cls, row: PreferenceEvent) -> Self:
         """The view of a stored event."""
         return cls.model_validate(row)
+
+
+_IMPORT: JsonDict = {
+    "id": "019ab5a2-0d31-7c90-b1f4-5a6b7c8d9e0f",
+    "received": 640, "optedIn": 611, "optedOut": 4, "unset": 0, "unchanged": 22, "notNewer": 2,
+    "rejected": 1,
+}  # fmt: skip
+_REJECTED: JsonDict = {
+    "line": 9,
+    "field": "entityId",
+    "code": "contact_not_found",
+    "message": message_of("contact_not_found"),
+}
+
+
+class PreferenceCounts(ResponseModel):
+    """What became of the statements of a file.
+
+    `received` = `optedIn` + `optedOut` + `unset` + `unchanged` + `notNewer` + `rejected`; only an opt-out
+    whose row is refused otherwise counts in both.
+    """
+
+    id: UUID
+    received: int
+    opted_in: int
+    opted_out: int
+    unset: int
+    unchanged: int = Field(description="Said what was known, or nothing newer than that.")
+    not_newer: int = Field(
+        description="Opt-ins behind a withdrawal that is not older: kept in the history, not applied."
+    )
+    rejected: int
+
+
+class PreferenceImportResult(PreferenceCounts):
+    """What became of a file. `opt_in_not_newer` is listed, but its row was taken."""
+
+    rejections: list[RejectedLine] = Field(description="The first 1,000.")
+    report: str = Field(description="Path of preferences.getImport, which lists all of them.")
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    **_IMPORT,
+                    "rejections": [_REJECTED],
+                    "report": f"/mailchimp/preferences/getImport?id={_IMPORT['id']}",
+                }
+            ]
+        }
+    )
+
+
+class PreferenceImportReport(PreferenceCounts):
+    """A stored report with one page of its rejections."""
+
+    kind: str = Field(description="`csv` or `ndjson`.")
+    created_at: Timestamp
+    items: list[RejectedLine]
+    next_cursor: str | None
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    **_IMPORT,
+                    "kind": "csv",
+                    "createdAt": "2026-11-23T09:12:44Z",
+                    "items": [_REJECTED],
+                    "nextCursor": None,
+                }
+            ]
+        }
+    )
 
 
 PreferencePage = Page[PreferenceView]

@@ -241,6 +241,8 @@ class PreferencesConsentSink:
 
     resources: Resources
     actor: Actor
+    own_proof: bool = False
+    """Each staged row brings its own proof, in ``attributes``."""
 
     async def guard_withdrawals(self, session: AsyncSession, staged: str) -> None:
         """Raises ConflictError (``confirm_withdrawals``) where an import withdraws suspiciously many."""
@@ -268,6 +270,7 @@ class PreferencesConsentSink:
         stated = await repository.staged_statuses(session, staged)
         now = await repository.moment(session)
         counts = {}
+        of_refused = 0
         for status in ("opted_out", "unset", "opted_in"):
             if status not in stated:
                 counts[status] = (0, 0)
@@ -275,7 +278,7 @@ class PreferencesConsentSink:
             await repository.state(
                 session,
                 status,
-                repository.staged(staged, status),
+                repository.staged(staged, status, own_proof=self.own_proof),
                 {"source": default_source, "proof": orjson.dumps(proof).decode()},
                 now=now,
                 actor_kind=self.actor.kind,
@@ -284,6 +287,7 @@ class PreferencesConsentSink:
             )
             counts[status] = await repository.outcome_counts(session)
             if status == "opted_out" and counts[status][0]:
+                of_refused = await repository.applied_of_refused(session, staged)
                 await _order(session, self.resources.jobs, everywhere=False)
             if counts[status][1]:
                 await repository.note_refused(session, staged)
@@ -292,6 +296,7 @@ class PreferencesConsentSink:
             opted_out=counts["opted_out"][0],
             unset=counts["unset"][0],
             not_newer=counts["opted_in"][1],
+            of_refused=of_refused,
         )
 
 
