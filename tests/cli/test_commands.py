@@ -86,6 +86,22 @@ class TestOrganisationsAndTokens:
             ("cli", "organisation.create"), ("cli", "token.create"), ("cli", "token.revoke"),
         ]  # fmt: skip
 
+    def test_the_audit_is_listed_verified_and_written_to_a_file(
+        self, mcsync: Command, tmp_path: Path
+    ) -> None:
+        mcsync("org", "create", "Nordlicht")
+        token = mcsync("token", "create", "one")
+        listed = mcsync("audit", "list", "--action", "token.create")
+        assert [entry["entityId"] for entry in listed] == [token["id"]]
+        verified = mcsync("audit", "verify")
+        assert (verified["valid"], verified["entries"]) == (True, 2)
+        target = tmp_path / "audit.csv"
+        done = CliRunner().invoke(app, ["audit", "export", str(target)])
+        assert done.exit_code == 0, done.output
+        assert [line.split(",")[0] for line in target.read_text().splitlines()] == ["seq", "1", "2"]
+        done = CliRunner().invoke(app, ["audit", "export", "--since", "2099-01-01"])
+        assert (done.exit_code, done.stdout) == (0, "")
+
     def test_errors_have_a_code_and_an_exit_code(self, mcsync: Command) -> None:
         assert mcsync("token", "list", code=4)["error"]["code"] == "organisation_needed"
         mcsync("org", "create", "Nordlicht")

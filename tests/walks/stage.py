@@ -178,6 +178,7 @@ def valid_calls(tenant: Tenant) -> dict[str, Call]:
         "segments_cancel_run": Call(body={"id": ids["queued"]}),
         "segments_delete": Call(body={"id": ids["doomed"]}),
         "audit_list": Call({"entityId": ids["held"]}),
+        "audit_export": Call({"entityId": ids["held"], "format": "csv"}),
         "audit_verify": Call(),
         "connection_disconnect": Call(),
     }

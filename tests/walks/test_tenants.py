@@ -98,6 +98,8 @@ async def test_foreign_ids_are_not_found_and_nothing_changes(stage: Stage, filte
             answer = await send(ours.api, op, call)
             if op.id in {"preferences_list", "segments_list"}:
                 found = [] if answer.status_code == 200 else [answer.text]
+            elif op.id == "audit_export":  # the heading alone
+                found = [] if answer.text.count("\n") == 1 else [answer.text]
             elif op.id in EMPTY:
                 items = answer.json().get("items")
                 found = [] if answer.status_code == 200 and items == [] else [answer.text]

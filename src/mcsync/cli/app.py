@@ -8,6 +8,7 @@ import typer
 
 import mcsync
 from mcsync.cli import keys, platform, processes, segments
+from mcsync.cli.audit import audit
 from mcsync.cli.contacts import contacts
 from mcsync.cli.demo import demo
 from mcsync.cli.dev import dev
@@ -63,4 +64,5 @@ app.add_typer(contacts, name="contacts")
 app.add_typer(preferences, name="preferences")
 app.add_typer(segments.segments, name="segments")
 app.add_typer(segments.runs, name="runs")
+app.add_typer(audit, name="audit")
 app.add_typer(keys.keys, name="keys")
