@@ -34,12 +34,16 @@ from mcsync.features.audiences.refusals import refusal_reader
 from mcsync.features.audit import router as audit
 from mcsync.features.connection import router as connection
 from mcsync.features.contacts import router as contacts
+from mcsync.features.erasure import router as erasure
 from mcsync.features.preferences import deps as preferences_deps
 from mcsync.features.preferences import router as preferences
 from mcsync.features.segments import router as segments
 from mcsync.features.sync import deps as sync_deps
 from mcsync.features.sync import explain_router
 from mcsync.features.sync import router as sync
+from mcsync.features.webhooks import deps as webhooks_deps
+from mcsync.features.webhooks import router as webhooks
+from mcsync.features.webhooks.intake import Intake
 
 ROUTERS = (
     connection.router,
@@ -47,8 +51,11 @@ ROUTERS = (
     contacts.router,
     explain_router.router,
     preferences.router,
+    erasure.router,
     segments.router,
     sync.router,
+    webhooks.router,
+    webhooks.intake_router,
     audit.router,
     health.router,
 )
@@ -101,6 +108,8 @@ def create_app(settings: Settings | None = None, resources: Resources | None = N
     app.state.consent_sink = preferences_deps.consent_sink
     app.state.refusal_reader = refusal_reader
     app.state.leave_hook = sync_deps.leave_hook
+    app.state.disconnect_hook = webhooks_deps.disconnect_hook
+    app.state.webhook_intake = Intake()
     install_docs(app)
     install_openapi(app)
     if resources is not None:

@@ -5,11 +5,22 @@ from mcsync.features.audiences import models as audiences
 from mcsync.features.audit import models as audit
 from mcsync.features.connection import models as connection
 from mcsync.features.contacts import models as contacts
+from mcsync.features.erasure import models as erasure
 from mcsync.features.preferences import models as preferences
 from mcsync.features.segments import models as segments
 from mcsync.features.sync import models as sync
+from mcsync.features.webhooks import models as webhooks
 
 __all__ = [
-    "Base", "audiences", "audit", "connection", "contacts", "platform", "preferences",
-    "segments", "sync",
-]  # fmt: skip
+    "Base",
+    "audiences",
+    "audit",
+    "connection",
+    "contacts",
+    "erasure",
+    "platform",
+    "preferences",
+    "segments",
+    "sync",
+    "webhooks",
+]

@@ -13,7 +13,8 @@ import os
 import signal
 import socket
 from collections.abc import Awaitable, Callable
-from typing import Any
+from functools import partial
+from typing import Any, Final
 from uuid import uuid4
 
 import structlog
@@ -22,12 +23,25 @@ from arq.worker import Worker
 from sqlalchemy import text
 
 from mcsync import __version__
-from mcsync.core.jobs import ORDER, SCHEDULED_SYNC, SEGMENT_SYNC
+from mcsync.core.jobs import (
+    AUDIENCE_PULL,
+    ERASURE,
+    ORDER,
+    SCHEDULED_SYNC,
+    SEGMENT_SYNC,
+    WEBHOOK,
+    WEBHOOKS,
+)
 from mcsync.core.jobs.arq_settings import job, worker_options
 from mcsync.core.logging import configure_logging
 from mcsync.core.resources import Resources
 from mcsync.core.settings import Settings
+from mcsync.features.erasure import dispatch as erasure_dispatch
+from mcsync.features.erasure import jobs as erasure_jobs
 from mcsync.features.sync import dispatch, housekeeping, jobs
+from mcsync.features.webhooks import dispatch as webhook_dispatch
+from mcsync.features.webhooks import jobs as webhook_jobs
+from mcsync.features.webhooks import service as webhooks
 
 _log = structlog.get_logger(__name__)
 
@@ -36,9 +50,22 @@ MAX_RUNS = 20
 _ROOM_FOR_ORDERS = 20
 """Jobs beyond those: a withdrawal never waits behind runs."""
 _DISPATCH_SECONDS = 1.0
+_CHECK_SECONDS = 2.0
 _SCHEDULE_SECONDS = 20.0
 _HEARTBEAT_SECONDS = 10.0
 _TIDY_SECONDS = 3600.0
+
+
+_LOOPS: Final[tuple[tuple[float, Callable[[Resources], Awaitable[Any]]], ...]] = (
+    (_DISPATCH_SECONDS, dispatch.ring_due),
+    (_DISPATCH_SECONDS, webhook_dispatch.ring_due),
+    (_DISPATCH_SECONDS, erasure_dispatch.ring_due),
+    (_CHECK_SECONDS, webhook_dispatch.ring_checks),
+    (_SCHEDULE_SECONDS, dispatch.schedule),
+    (_TIDY_SECONDS, housekeeping.tidy),
+    (_TIDY_SECONDS, webhooks.tidy),
+)
+"""What every worker does again and again. Each is safe in any number of processes."""
 
 
 def run(settings: Settings) -> None:
@@ -71,7 +98,11 @@ async def serve(settings: Settings) -> None:
         functions=[
             job(SEGMENT_SYNC, jobs.segment_sync),
             job(ORDER, jobs.order),
+            job(ERASURE, erasure_jobs.gdpr_erasure),
             job(SCHEDULED_SYNC, jobs.scheduled_sync),
+            job(WEBHOOK, webhook_jobs.webhook),
+            job(WEBHOOKS, webhook_jobs.webhooks),
+            job(AUDIENCE_PULL, webhook_jobs.audience_pull),
         ],
         cron_jobs=[
             cron(jobs.scheduled_sync, name=SCHEDULED_SYNC + "-cron", hour=5, minute=0, second=0)
@@ -91,17 +122,14 @@ async def serve(settings: Settings) -> None:
         loop.add_signal_handler(number, stopping.set)
     _log.info("worker_started", worker=worker_id, version=__version__)
     tasks = [
-        asyncio.create_task(
-            _every(_DISPATCH_SECONDS, stopping, lambda: dispatch.ring_due(resources))
-        ),
-        asyncio.create_task(
-            _every(_SCHEDULE_SECONDS, stopping, lambda: dispatch.schedule(resources))
-        ),
-        asyncio.create_task(_every(_TIDY_SECONDS, stopping, lambda: housekeeping.tidy(resources))),
+        asyncio.create_task(_every(seconds, stopping, partial(act, resources)))
+        for seconds, act in _LOOPS
+    ]
+    tasks.append(
         asyncio.create_task(
             _every(_HEARTBEAT_SECONDS, stopping, lambda: _beat(resources, worker_id))
-        ),
-    ]
+        )
+    )
     listening = asyncio.create_task(worker.async_run())
     stopped = asyncio.create_task(stopping.wait())
     try:

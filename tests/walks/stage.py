@@ -8,6 +8,7 @@ import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -16,13 +17,15 @@ import httpx
 from fastapi import FastAPI
 from pydantic import SecretStr
 from redis import Redis
-from sqlalchemy import Table
+from sqlalchemy import Table, text
 
 from mcsync.app import create_app
 from mcsync.core.auth import Role
 from mcsync.core.resources import Resources
 from mcsync.core.settings import Settings
+from mcsync.features.erasure import work as erasures
 from mcsync.features.sync import execute
+from mcsync.features.webhooks import registration
 from mcsync.models import Base
 from tests.support.organisations import Org, make_organisation, make_token
 from tests.support.sandbox import SandboxControl, SandboxProcess
@@ -157,6 +160,21 @@ def valid_calls(tenant: Tenant) -> dict[str, Call]:
         "preferences_import": Call(content=stated.encode(), content_type="text/csv"),
         "preferences_get_import": Call({"id": ids["statements"]}),
         "preferences_history": Call(tenant.entity(3)),
+        "preferences_gdpr_delete": Call(body=tenant.entity(7)),
+        "preferences_get_erasure": Call({"id": ids["erased"]}),
+        "preferences_list_erasures": Call({"status": "open", "limit": "1"}),
+        "preferences_export_entity": Call(tenant.entity(1)),
+        "preferences_close_erasure_target": Call(
+            body={"id": ids["target"], "reason": "The account was closed."}
+        ),
+        "preferences_lift_suppression": Call(
+            body={
+                **tenant.entity(8),
+                "source": "paper form",
+                "consentGivenAt": ids["later"],
+                "proof": {"evidence": "box 7"},
+            }
+        ),
         "segments_list": Call({"segmentType": "mixed"}),
         "segments_get": Call(segment),
         "segments_create": Call(
@@ -177,6 +195,8 @@ def valid_calls(tenant: Tenant) -> dict[str, Call]:
         "segments_approve_run": Call(body={"id": ids["held"]}),
         "segments_cancel_run": Call(body={"id": ids["queued"]}),
         "segments_delete": Call(body={"id": ids["doomed"]}),
+        "webhooks_list": Call({"limit": "1"}),
+        "webhooks_rotate": Call(body=here),
         "audit_list": Call({"entityId": ids["held"]}),
         "audit_export": Call({"entityId": ids["held"], "format": "csv"}),
         "audit_verify": Call(),
@@ -190,7 +210,7 @@ async def furnish(tenant: Tenant, resources: Resources) -> None:
     found = await tenant.done("connection_connect", Call(body={"apiKey": tenant.api_key}))
     ids["connection"] = found["id"]
     await tenant.done("connection_list_audiences", Call())
-    people = [tenant.contact(number) for number in range(1, 6)]
+    people = [tenant.contact(number) for number in (*range(1, 6), 7, 8, 9)]
     people.append(tenant.contact(6, department=f"Other {tenant.word}"))
     await tenant.done("contacts_upsert", Call(body={"contacts": people}))
     csv = f"entityType,entityId,email\nvendor,{tenant.word}-70,{tenant.email(70)}\nvendor,,nobody\n"
@@ -213,6 +233,8 @@ async def furnish(tenant: Tenant, resources: Resources) -> None:
             "filters": {"department": [f"{department} {tenant.word}"]},
         }  # fmt: skip
         ids[name] = (await tenant.done("segments_create", Call(body=body)))["id"]
+    # nobody can reach this process, so its webhooks stay to be registered
+    await registration.check_organisation(resources, tenant.org.id)
     ids["run"] = await _sync(tenant, resources, "synced", "succeeded")
     # the guard of the stage lets nobody be removed unasked
     body = {"id": ids["synced"], "filters": {"department": [f"Nobody {tenant.word}"]}}
@@ -222,6 +244,37 @@ async def furnish(tenant: Tenant, resources: Resources) -> None:
     ids["queued"] = queued["id"]
     out = {**tenant.entity(3), "status": "opted_out", "source": f"form {tenant.word}"}
     await tenant.done("preferences_update_opt_status", Call(body=out))
+    await _erase(tenant, resources)
+
+
+async def _erase(tenant: Tenant, resources: Resources) -> None:
+    """One erasure that is done, and one that waits for an account which is not connected."""
+    ids = tenant.ids
+    erased = await tenant.done("preferences_gdpr_delete", Call(body=tenant.entity(8)))
+    ids["erased"] = erased["id"]
+    await erasures.work_on(
+        resources, tenant.org.id, UUID(erased["id"]), owner="walk", stopping=asyncio.Event()
+    )
+    done = await tenant.done("preferences_get_erasure", Call({"id": erased["id"]}))
+    assert done["status"] == "done", done
+    ids["later"] = (resources.clock() + timedelta(seconds=1)).isoformat()
+    async with resources.db.transaction(tenant.org.id) as session:
+        await session.execute(
+            text(
+                """with gone as (
+                       insert into audiences (org_id, account_id, list_id, name)
+                       values (:org, 'closed' || :list, 'closed' || :list, 'Closed')
+                       returning id, org_id)
+                   insert into audience_members (org_id, audience_id, address_hash, status)
+                   select g.org_id, g.id, c.address_hash, 'subscribed' from gone g
+                   join contacts c on c.entity_id = :entity"""
+            ),
+            {"org": tenant.org.id, "list": tenant.list_id, "entity": tenant.entity(9)["entityId"]},
+        )
+    waiting = await tenant.done("preferences_gdpr_delete", Call(body=tenant.entity(9)))
+    ids["erasure"] = waiting["id"]
+    (target,) = [t for t in waiting["targets"] if t["accountId"].startswith("closed")]
+    ids["target"] = target["id"]
 
 
 async def _sync(tenant: Tenant, resources: Resources, segment: str, status: str) -> str:
@@ -322,6 +375,7 @@ async def open_stage(
         guard_removals_min=0,
         guard_removals_share=0,
         max_body_bytes=64 * 1024,
+        public_url="http://127.0.0.1:9",
     )
     async with AsyncExitStack() as exits:
         resources = await Resources.build(settings)

@@ -22,6 +22,8 @@ _HOLD_ADDRESSES = {
     ("contact_addresses", "email"),
     ("contacts", "email"),
     ("sync_changes", "email"),
+    ("webhook_events", "email"),
+    ("webhook_events", "new_email"),
 }
 """Columns that are meant to hold addresses in clear."""
 

@@ -25,6 +25,8 @@ OWN_ONLY = {
 }  # fmt: skip
 """Take no ids. The last one would change our own organisation, and nothing names another one in it."""
 
+OWN_LISTS = {"preferences_list", "preferences_list_erasures", "segments_list", "webhooks_list"}
+"""Lists without an argument that could be foreign: they show our own rows."""
 EMPTY = {"contacts_list", "audit_list"}
 """Filters: whoever is not ours matches nothing."""
 
@@ -70,6 +72,8 @@ def foreign_calls(ours: Tenant, theirs: Tenant) -> dict[str, Call]:
     }
     calls["preferences_list"] = Call({"limit": "200"})
     calls["segments_list"] = Call({"limit": "200"})
+    calls["webhooks_list"] = Call({"limit": "200"})
+    calls["preferences_list_erasures"] = Call({"limit": "200"})
     definition = {"segmentType": "mixed", "audienceId": theirs.list_id}
     return calls | {
         "contacts_get_import ": Call({"id": theirs.ids["statements"]}),
@@ -96,7 +100,7 @@ async def test_foreign_ids_are_not_found_and_nothing_changes(stage: Stage, filte
             op = operation(label.strip())
             walked.add(op.id)
             answer = await send(ours.api, op, call)
-            if op.id in {"preferences_list", "segments_list"}:
+            if op.id in OWN_LISTS:
                 found = [] if answer.status_code == 200 else [answer.text]
             elif op.id == "audit_export":  # the heading alone
                 found = [] if answer.text.count("\n") == 1 else [answer.text]

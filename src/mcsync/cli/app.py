@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import mcsync
-from mcsync.cli import keys, platform, processes, segments
+from mcsync.cli import erasures, keys, platform, processes, segments, webhooks
 from mcsync.cli.audit import audit
 from mcsync.cli.contacts import contacts
 from mcsync.cli.demo import demo
@@ -64,5 +64,7 @@ app.add_typer(contacts, name="contacts")
 app.add_typer(preferences, name="preferences")
 app.add_typer(segments.segments, name="segments")
 app.add_typer(segments.runs, name="runs")
+app.add_typer(webhooks.webhooks, name="webhooks")
+app.add_typer(erasures.erasures, name="erasures")
 app.add_typer(audit, name="audit")
 app.add_typer(keys.keys, name="keys")

@@ -22,6 +22,9 @@ from mcsync.core.resources import Resources
 from mcsync.features import audit
 from mcsync.features.audit import AuditAction
 from mcsync.features.connection import service as connection
+from mcsync.features.erasure import service as erasure
+from mcsync.features.erasure.subject import subject_context
+from mcsync.features.webhooks import service as webhooks
 
 keys = typer.Typer(no_args_is_help=True, help="Master keys that seal the stored secrets.")
 
@@ -73,6 +76,8 @@ async def _rotate(resources: Resources, org_id: UUID) -> int:
     async with resources.db.transaction(org_id) as session:
         renewed = await _rewrap_hash_key(resources, session, org_id)
         renewed += await connection.rewrap_key(resources, session)
+        renewed += await webhooks.rewrap(resources, session)
+        renewed += await erasure.rewrap_subjects(resources, session)
         if renewed:
             audit.record(
                 session,
@@ -152,7 +157,9 @@ async def _secrets(session: AsyncSession, org_id: UUID) -> list[tuple[str, str]]
     live = await connection.get_live(session)
     if live is not None and live.api_key is not None:
         found.append((live.api_key, connection.key_context(org_id, live.id)))
-    return found
+    for erasure_id, envelope in await erasure.sealed_subjects(session):
+        found.append((envelope, subject_context(org_id, erasure_id)))
+    return found + await webhooks.envelopes(session)
 
 
 def _key_of(envelope: str) -> str:

@@ -90,6 +90,8 @@ class Settings(BaseSettings):
     """How far a pull reaches back before the last one, since Mailchimp's clock is not ours."""
     full_pull_days: int = Field(7, ge=1)
     """How often the mirror is read anew from end to end."""
+    audience_pull_minutes: float = Field(15, ge=0, le=24 * 60)
+    """How often changed members are pulled between syncs where no webhook tells; 0 for never."""
     order_barrier_seconds: int = Field(120, ge=1)
     """How long an order waits for a call under way whose answer is unknown."""
 

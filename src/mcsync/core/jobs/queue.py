@@ -16,6 +16,10 @@ QUEUE: Final = "mcsync"
 SEGMENT_SYNC: Final = "mailchimp-segment-sync"
 ORDER: Final = "mailchimp-order"
 SCHEDULED_SYNC: Final = "mailchimp-scheduled-sync"
+WEBHOOK: Final = "mailchimp-webhook"
+WEBHOOKS: Final = "mailchimp-webhooks"
+AUDIENCE_PULL: Final = "mailchimp-audience-pull"
+ERASURE: Final = "gdpr-erasure"
 
 _EXPIRES_SECONDS: Final = 60
 """A ring nobody heard for so long is void: the dispatcher has rung again meanwhile."""

@@ -53,6 +53,10 @@ TAGS: Final = [
         "description": "Named filters over contacts, each kept true in one audience by syncs: preview, "
         "sync, watch, approve.",
     },
+    {
+        "name": "webhooks",
+        "description": "How mcsync hears within seconds of what people do at Mailchimp.",
+    },
     {"name": "audit", "description": "Who did what, when: append-only and verifiable."},
     {"name": "health", "description": "For load balancers and monitors; needs no token."},
 ]

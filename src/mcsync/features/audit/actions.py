@@ -30,6 +30,13 @@ class AuditAction(StrEnum):
     PREFERENCES_UNSET = "preferences.unset"
     PREFERENCES_IMPORT = "preferences.import"
     PREFERENCES_PULLED = "preferences.pulled"
+    WEBHOOKS_REGISTER = "webhooks.register"
+    WEBHOOKS_REMOVE = "webhooks.remove"
+    WEBHOOKS_ROTATE = "webhooks.rotate"
+    ERASURE_REQUEST = "erasure.request"
+    ERASURE_CLOSE_TARGET = "erasure.close_target"
+    ERASURE_COMPLETE = "erasure.complete"
+    SUPPRESSION_LIFT = "suppression.lift"
     ORGANISATION_CREATE = "organisation.create"
     TOKEN_CREATE = "token.create"  # noqa: S105 - an action, not a secret
     TOKEN_REVOKE = "token.revoke"  # noqa: S105 - an action, not a secret

@@ -196,6 +196,7 @@ _PULLED = """
 select cast(null as bigint) as line, c.entity_type, c.entity_id, c.address_hash, c.address_key, c.email,
        t.effective_at as at, cast(:source as text) as source, cast('{{}}' as jsonb) as proof
 from {table} t join contacts c on c.org_id = :org and c.address_hash = t.address_hash
+for key share of c
 """
 
 # An opt-out counts even where the rest of its row was refused, if it names a contact that we know.
@@ -430,6 +431,18 @@ async def effective(session: AsyncSession, entity_type: str, entity_id: str) -> 
             {"org": org_of(session), "entity_type": entity_type, "entity_id": entity_id},
         )
     ).one_or_none()
+
+
+async def hold_contact(session: AsyncSession, entity_type: str, entity_id: str) -> bool:
+    """Whether there is such a contact; until commit it cannot be erased, so that nothing outlives it."""
+    found = await session.execute(
+        text(
+            """select 1 from contacts where org_id = :org and entity_type = :entity_type
+               and entity_id = :entity_id for key share"""
+        ),
+        {"org": org_of(session), "entity_type": entity_type, "entity_id": entity_id},
+    )
+    return found.one_or_none() is not None
 
 
 async def get(session: AsyncSession, entity_type: str, entity_id: str) -> Preference | None:

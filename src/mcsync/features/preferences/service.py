@@ -132,7 +132,7 @@ async def record(
     Raises NotFoundError for a contact that we do not know, ConflictError (``opt_in_not_newer``) for an
     opt-in that is not later than a withdrawal, and (``withdrawal_stands``) for ``unset`` after one.
     """
-    if await repository.effective(session, entity_type, entity_id) is None:
+    if not await repository.hold_contact(session, entity_type, entity_id):
         raise _unknown()
     now = await repository.moment(session)
     before = await repository.get(session, entity_type, entity_id)

@@ -14,9 +14,13 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from mcsync.core.db import org_of
 from mcsync.core.settings import Settings
 from mcsync.features.segments.filters import compile_filters
 from mcsync.features.sync import decide
+
+PLAN_LOCK = "pg_{try_}advisory_xact_lock{shared}(hashtextextended('plan:' || :org, 0))"
+"""Held together by all plans being written: an erasure ends only when none is that began before it."""
 
 _TEMPORARY = (
     "set local work_mem = '256MB'",
@@ -58,7 +62,7 @@ union
 """
 
 # Everything committed since `mark`: contacts and the addresses they had, consents, members, refusals,
-# suppressions; and refusals whose time has come.
+# suppressions; refusals whose time has come, and what waited for a member to be read.
 _CHANGED = f"""
 insert into cand
 with moved as (
@@ -85,6 +89,9 @@ select coalesce(x.member_hash, h) from hashes {_EFFECTIVE.format(hash="h")}
 union
 select m.address_hash from audience_members m
 where m.audience_id = :audience and m.changed_xid >= :mark
+union
+select s.address_hash from segment_skips s
+where s.segment_id = :segment and s.reason = 'awaiting_read' and s.address_hash is not null
 union
 select m.address_hash from moved join audience_members m
      on m.audience_id = :audience and m.fed_by = moved.id
@@ -205,10 +212,18 @@ async def _run(session: AsyncSession, sql: str, params: dict[str, Any]) -> Any:
     return await session.execute(statement, {k: v for k, v in params.items() if k in wanted})
 
 
+async def announce_plan(session: AsyncSession) -> None:
+    """Before the first look at contacts: no erasure ends until this transaction has."""
+    await session.execute(
+        text("select " + PLAN_LOCK.format(try_="", shared="_shared")), {"org": str(org_of(session))}
+    )
+
+
 async def store(
     session: AsyncSession, scope: decide.PlanScope, run_id: UUID, *, mark: int | None
 ) -> Plan:
     """Decides and writes the run's changes and the segment's skips, in this transaction."""
+    await announce_plan(session)
     xmin, full, matched = await decide_all(session, scope, mark=mark)
     base = {
         "org": scope.org_id, "audience": scope.audience_id, "segment": scope.segment.id,

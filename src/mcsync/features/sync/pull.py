@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -12,11 +12,19 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from mcsync.core.auth import Actor
+from mcsync.core.crypto import HashKeys, keyed_hash
+from mcsync.core.db import org_of
 from mcsync.core.resources import Resources
 from mcsync.features.audiences import mirror
 from mcsync.features.audiences.repository import touch_definition
 from mcsync.features.preferences import service as preferences
-from mcsync.mailchimp import MailchimpClient, Member, NotFoundError, iterate_members
+from mcsync.mailchimp import (
+    MailchimpClient,
+    Member,
+    NotFoundError,
+    iterate_members,
+    normalise_address,
+)
 
 _log = structlog.get_logger(__name__)
 
@@ -45,6 +53,7 @@ class Pull:
         self, resources: Resources, actor: Actor, client: MailchimpClient, *, check: Check
     ) -> None:
         self._db = resources.db
+        self._hash_keys = resources.hash_keys
         self._settings = resources.settings
         self._clock = resources.clock
         self._actor = actor
@@ -83,6 +92,22 @@ class Pull:
         await self._move_mark(audience, full=False)
         return False
 
+    async def catch_up(self, audience: AudienceState) -> bool:
+        """Reads what changed since the mark, and moves it: what is done between runs.
+
+        Counts and permanent deletions stay the runs' business, as does a first or full pull: False, and
+        nothing is read, where one is due (a run's and another full pull must never overlap). Raises
+        :class:`AudienceGoneError`, ``MailchimpError``.
+        """
+        if audience.high_water is None or audience.full_pull_at is None:
+            return False
+        try:
+            await self._read(audience, since=audience.high_water)
+        except NotFoundError as error:
+            raise AudienceGoneError from error
+        await self._move_mark(audience, full=False)
+        return True
+
     async def changes_only(self, audience: AudienceState) -> None:
         """A short look before archiving: only what changed since the mark."""
         if audience.high_water is not None:
@@ -116,7 +141,9 @@ class Pull:
         async for page in pages:
             await self._check()
             async with self._db.transaction(self._actor.org_id) as session:
-                await merge_and_record(session, self._actor, audience.id, page.members)
+                await merge_and_record(
+                    session, self._actor, audience.id, page.members, self._hash_keys
+                )
                 if generation is not None:
                     hashes = [mirror.member_hash(m) for m in page.members]
                     await mirror.mark_seen(session, audience.id, hashes, generation)
@@ -188,10 +215,38 @@ class Pull:
                 text(
                     """update audiences set high_water = :mark, gone_at = null,
                            full_pull_at = case when :full then now() else full_pull_at end
-                       where id = :audience"""
+                       where id = :audience
+                         -- a reconnect meanwhile asks for a full pull, which must not be forgotten
+                         and (:full or high_water is not null)"""
                 ),
                 {"audience": audience.id, "mark": newest - overlap, "full": full},
             )
+
+
+_JUST_ERASED = """
+select array_agg(u.key) from suppressions u join erasures e on e.id = u.erasure_id
+where u.org_id = :org and u.kind = 'address' and u.lifted_at is null
+  and e.completed_at > clock_timestamp() - make_interval(mins => 10)
+"""
+
+
+async def without_erased(
+    session: AsyncSession, hash_keys: HashKeys, members: Sequence[Member]
+) -> Sequence[Member]:
+    """The members but those whose erasure ended while they were read.
+
+    What was read before that is out of date, and would bring back a trace; who signs up anew is seen by
+    a later pull.
+    """
+    erased = await session.scalar(text(_JUST_ERASED), {"org": org_of(session)})
+    if not erased:
+        return members
+    key, gone = await hash_keys.hash_key(session), set(erased)
+    return [
+        member
+        for member in members
+        if keyed_hash(key, "address", normalise_address(member.email_address)) not in gone
+    ]
 
 
 # An address that no contact has any more, but whose consent is on record, keeps its own.
@@ -207,9 +262,11 @@ async def merge_and_record(
     session: AsyncSession,
     actor: Actor,
     audience_id: UUID,
-    members: tuple[Member, ...] | list[Member],
+    members: Sequence[Member],
+    hash_keys: HashKeys,
 ) -> None:
     """Merges members read from Mailchimp; withdrawals and opt-ins among them are recorded."""
+    members = await without_erased(session, hash_keys, members)
     arrivals = await mirror.merge(session, actor.org_id, audience_id, members)
     if arrivals.withdrawals:
         await preferences.record_withdrawals_pulled(

@@ -99,12 +99,16 @@ from (select t.*, k.place, k.last_changed is null or t.last_changed is null
 where m.ctid = o.place
 """
 
+# Only what the mirror still knows: who was erased meanwhile leaves no trace.
 _RECORD_REFUSALS = """
 insert into audience_refusals as r (org_id, audience_id, address_hash, code, message, field,
                                     payload_hash, next_try_at)
-select :org, :audience, * from unnest(
+select :org, :audience, t.* from unnest(
     cast(:h as uuid[]), cast(:code as text[]), cast(:message as text[]), cast(:field as text[]),
     cast(:payload_hash as uuid[]), cast(:next_try_at as timestamptz[]))
+    as t(h, code, message, field, payload_hash, next_try_at)
+cross join lateral (select from audience_members
+                    where audience_id = :audience and address_hash = t.h for key share) m
 on conflict (audience_id, address_hash) do update set
     attempts = case when r.code = excluded.code then r.attempts + 1 else 1 end,
     first_seen_at = case when r.code = excluded.code then r.first_seen_at else now() end,
@@ -248,11 +252,15 @@ async def _record_refused(
 async def tag_members(
     session: AsyncSession, run: Claimed, segment_id: UUID, hashes: Sequence[UUID]
 ) -> None:
-    """These members carry the segment's tag now."""
+    """These members carry the segment's tag now; those erased meanwhile leave no trace."""
     await session.execute(
         text(
             """insert into segment_members (org_id, segment_id, audience_id, address_hash)
-               select :org, :segment, :audience, h from unnest(cast(:hashes as uuid[])) as t(h)
+               select :org, :segment, :audience, m.address_hash
+               from unnest(cast(:hashes as uuid[])) as t(h)
+               cross join lateral (
+                   select address_hash from audience_members
+                   where audience_id = :audience and address_hash = t.h for key share) m
                on conflict do nothing"""
         ),
         {"org": run.org_id, "segment": segment_id, "audience": run.audience_id,
