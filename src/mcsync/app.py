@@ -30,6 +30,7 @@ from mcsync.core.web.openapi import (
 )
 from mcsync.core.web.routing import match_by_prefix
 from mcsync.features.audiences import router as audiences
+from mcsync.features.audiences.refusals import refusal_reader
 from mcsync.features.audit import router as audit
 from mcsync.features.connection import router as connection
 from mcsync.features.contacts import router as contacts
@@ -38,6 +39,7 @@ from mcsync.features.preferences import deps as preferences_deps
 from mcsync.features.preferences import router as preferences
 from mcsync.features.segments import router as segments
 from mcsync.features.sync import deps as sync_deps
+from mcsync.features.sync import explain_router
 from mcsync.features.sync import router as sync
 from mcsync.features.webhooks import deps as webhooks_deps
 from mcsync.features.webhooks import router as webhooks
@@ -47,6 +49,7 @@ ROUTERS = (
     connection.router,
     audiences.router,
     contacts.router,
+    explain_router.router,
     preferences.router,
     erasure.router,
     segments.router,
@@ -103,6 +106,7 @@ def create_app(settings: Settings | None = None, resources: Resources | None = N
         route.path for router in ROUTERS for route in router.routes if isinstance(route, APIRoute)
     )
     app.state.consent_sink = preferences_deps.consent_sink
+    app.state.refusal_reader = refusal_reader
     app.state.leave_hook = sync_deps.leave_hook
     app.state.disconnect_hook = webhooks_deps.disconnect_hook
     app.state.webhook_intake = Intake()

@@ -124,6 +124,9 @@ def valid_calls(tenant: Tenant) -> dict[str, Call]:
     """One for each operation, in an order in which they can all be made; later ones may end things."""
     ids, here, segment = tenant.ids, {"audienceId": tenant.list_id}, {"id": tenant.ids["plain"]}
     csv = f"entityType,entityId,email\nemployee,{tenant.word}-90,{tenant.email(90)}\n"
+    stated = (
+        f"entityType,entityId,optStatus,form\nemployee,{tenant.word}-1,opted_in,{tenant.word}\n"
+    )
     return {
         "health_live": Call(),
         "health_ready": Call(),
@@ -142,6 +145,7 @@ def valid_calls(tenant: Tenant) -> dict[str, Call]:
         "contacts_get_import": Call({"id": ids["import"]}),
         "contacts_list": Call({"search": tenant.email(1), "department": f"Sales {tenant.word}"}),
         "contacts_get": Call(tenant.entity(1)),
+        "contacts_explain": Call(tenant.entity(1)),
         "contacts_delete": Call(body=tenant.entity(5)),
         "preferences_get_for_entity": Call(tenant.entity(1)),
         "preferences_list": Call({"status": "opted_in", "limit": "1"}),
@@ -153,6 +157,8 @@ def valid_calls(tenant: Tenant) -> dict[str, Call]:
                 "proof": {"form": "/newsletter"},
             }
         ),
+        "preferences_import": Call(content=stated.encode(), content_type="text/csv"),
+        "preferences_get_import": Call({"id": ids["statements"]}),
         "preferences_history": Call(tenant.entity(3)),
         "preferences_gdpr_delete": Call(body=tenant.entity(7)),
         "preferences_get_erasure": Call({"id": ids["erased"]}),
@@ -192,6 +198,7 @@ def valid_calls(tenant: Tenant) -> dict[str, Call]:
         "webhooks_list": Call({"limit": "1"}),
         "webhooks_rotate": Call(body=here),
         "audit_list": Call({"entityId": ids["held"]}),
+        "audit_export": Call({"entityId": ids["held"], "format": "csv"}),
         "audit_verify": Call(),
         "connection_disconnect": Call(),
     }
@@ -212,6 +219,12 @@ async def furnish(tenant: Tenant, resources: Resources) -> None:
     )
     assert report["rejected"] == 1, report
     ids["import"] = report["id"]
+    csv = f"entityType,entityId,optStatus\nemployee,{tenant.word}-2,opted_in\nemployee,nobody,opted_in\n"
+    report = await tenant.done(
+        "preferences_import", Call(content=csv.encode(), content_type="text/csv")
+    )
+    assert (report["unchanged"], report["rejected"]) == (1, 1), report
+    ids["statements"] = report["id"]
     for name in ("synced", "waiting", "plain", "doomed"):
         # nobody else claims the members of the first
         department = "Sales" if name == "synced" else "Other"

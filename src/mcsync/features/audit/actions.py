@@ -28,6 +28,7 @@ class AuditAction(StrEnum):
     PREFERENCES_OPT_IN = "preferences.opt_in"
     PREFERENCES_OPT_OUT = "preferences.opt_out"
     PREFERENCES_UNSET = "preferences.unset"
+    PREFERENCES_IMPORT = "preferences.import"
     PREFERENCES_PULLED = "preferences.pulled"
     WEBHOOKS_REGISTER = "webhooks.register"
     WEBHOOKS_REMOVE = "webhooks.remove"

@@ -37,6 +37,19 @@ _EXPLICIT = """exists (
 WANTED_ACTIONS = ("add", "update", "resubscribe", "rename")
 """Actions for addresses that a segment wants; the others reduce."""
 
+PASSED_OVER = "not d.claimed or r.place > 1 or d.action = 'skip'"
+"""Whether a contact ``r`` that matches is left out; ``d``: what was decided for its address."""
+
+WHY_PASSED_OVER = """case
+           when d.suppressed then 'suppressed'
+           when r.pref = 'opted_out' then 'opted_out'
+           when d.e = 'out' then 'address_opted_out'
+           when not d.claimed and r.pref = 'unset' then 'not_opted_in'
+           when not d.claimed then 'address_not_opted_in'
+           when r.place > 1 then 'shared_address'
+           else d.reason end"""
+"""Why; ``r.place``: its turn among the contacts of its address, the one that feeds the fields first."""
+
 
 @dataclass(frozen=True, slots=True)
 class PlanSegment:

@@ -119,20 +119,13 @@ _AFTERWARDS = (
     # the address that a rename moves away from is dealt with by the rename
     """update plan_rows d set action = null from plan_rows o
        where o.old_hash is not null and o.old_hash = d.mh""",
-    """insert into plan_skips
-       select r.id, r.mh, case
-           when d.suppressed then 'suppressed'
-           when r.pref = 'opted_out' then 'opted_out'
-           when d.e = 'out' then 'address_opted_out'
-           when not d.claimed and r.pref = 'unset' then 'not_opted_in'
-           when not d.claimed then 'address_not_opted_in'
-           when r.place > 1 then 'shared_address'
-           else d.reason end
+    f"""insert into plan_skips
+       select r.id, r.mh, {decide.WHY_PASSED_OVER}
        from (select p.id, p.mh, p.pref, row_number() over (
                  partition by p.mh order by (p.id = k.feeder) desc, p.updated_at desc, p.id) as place
              from plan_people p join plan_rows k using (mh)) r
        join plan_rows d using (mh)
-       where not d.claimed or r.place > 1 or d.action = 'skip'""",
+       where {decide.PASSED_OVER}""",
     "delete from plan_rows where action is null or action = 'skip'",
 )
 
