@@ -36,6 +36,7 @@ from mcsync.features.contacts import router as contacts
 from mcsync.features.preferences import deps as preferences_deps
 from mcsync.features.preferences import router as preferences
 from mcsync.features.segments import router as segments
+from mcsync.features.sources import router as sources
 from mcsync.features.sync import deps as sync_deps
 from mcsync.features.sync import router as sync
 
@@ -46,6 +47,7 @@ ROUTERS = (
     preferences.router,
     segments.router,
     sync.router,
+    sources.router,
     audit.router,
     health.router,
 )

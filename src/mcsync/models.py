@@ -7,9 +7,10 @@ from mcsync.features.connection import models as connection
 from mcsync.features.contacts import models as contacts
 from mcsync.features.preferences import models as preferences
 from mcsync.features.segments import models as segments
+from mcsync.features.sources import models as sources
 from mcsync.features.sync import models as sync
 
 __all__ = [
     "Base", "audiences", "audit", "connection", "contacts", "platform", "preferences",
-    "segments", "sync",
+    "segments", "sources", "sync",
 ]  # fmt: skip

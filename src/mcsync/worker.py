@@ -22,11 +22,13 @@ from arq.worker import Worker
 from sqlalchemy import text
 
 from mcsync import __version__
-from mcsync.core.jobs import ORDER, SCHEDULED_SYNC, SEGMENT_SYNC
+from mcsync.core.jobs import ORDER, SCHEDULED_SYNC, SEGMENT_SYNC, SOURCE_PULL
 from mcsync.core.jobs.arq_settings import job, worker_options
 from mcsync.core.logging import configure_logging
 from mcsync.core.resources import Resources
 from mcsync.core.settings import Settings
+from mcsync.features.sources import dispatch as sources
+from mcsync.features.sources import jobs as source_jobs
 from mcsync.features.sync import dispatch, housekeeping, jobs
 
 _log = structlog.get_logger(__name__)
@@ -66,12 +68,14 @@ async def serve(settings: Settings) -> None:
     resources = await Resources.build(settings)
     stopping = asyncio.Event()
     worker_id = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
+    pulling = source_jobs.Pulling(pulled=dispatch.release_waiting)
     assert settings.redis_url is not None
     worker = Worker(
         functions=[
             job(SEGMENT_SYNC, jobs.segment_sync),
             job(ORDER, jobs.order),
             job(SCHEDULED_SYNC, jobs.scheduled_sync),
+            job(SOURCE_PULL, source_jobs.source_pull),
         ],
         cron_jobs=[
             cron(jobs.scheduled_sync, name=SCHEDULED_SYNC + "-cron", hour=5, minute=0, second=0)
@@ -81,6 +85,8 @@ async def serve(settings: Settings) -> None:
             "stopping": stopping,
             "worker_id": worker_id,
             "runs": asyncio.Semaphore(MAX_RUNS),
+            "pulling": pulling,
+            "before_sync": sources.before_sync,
         },
         handle_signals=False,
         max_jobs=MAX_RUNS + _ROOM_FOR_ORDERS,
@@ -95,7 +101,17 @@ async def serve(settings: Settings) -> None:
             _every(_DISPATCH_SECONDS, stopping, lambda: dispatch.ring_due(resources))
         ),
         asyncio.create_task(
-            _every(_SCHEDULE_SECONDS, stopping, lambda: dispatch.schedule(resources))
+            _every(
+                _SCHEDULE_SECONDS,
+                stopping,
+                lambda: dispatch.schedule(resources, sources.before_sync),
+            )
+        ),
+        asyncio.create_task(
+            _every(_DISPATCH_SECONDS, stopping, lambda: sources.ring_due(resources))
+        ),
+        asyncio.create_task(
+            _every(_SCHEDULE_SECONDS, stopping, lambda: sources.schedule(resources))
         ),
         asyncio.create_task(_every(_TIDY_SECONDS, stopping, lambda: housekeeping.tidy(resources))),
         asyncio.create_task(
@@ -111,6 +127,7 @@ async def serve(settings: Settings) -> None:
     finally:
         stopping.set()
         await _drain(worker, listening)
+        await pulling.drain()
         for task in (*tasks, stopped):
             task.cancel()
         await asyncio.gather(*tasks, stopped, return_exceptions=True)

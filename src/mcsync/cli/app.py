@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import mcsync
-from mcsync.cli import keys, platform, processes, segments
+from mcsync.cli import keys, platform, processes, segments, sources
 from mcsync.cli.contacts import contacts
 from mcsync.cli.demo import demo
 from mcsync.cli.dev import dev
@@ -61,4 +61,5 @@ app.add_typer(platform.token, name="token")
 app.add_typer(contacts, name="contacts")
 app.add_typer(segments.segments, name="segments")
 app.add_typer(segments.runs, name="runs")
+app.add_typer(sources.sources, name="sources")
 app.add_typer(keys.keys, name="keys")

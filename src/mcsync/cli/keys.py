@@ -22,6 +22,7 @@ from mcsync.core.resources import Resources
 from mcsync.features import audit
 from mcsync.features.audit import AuditAction
 from mcsync.features.connection import service as connection
+from mcsync.features.sources import service as sources
 
 keys = typer.Typer(no_args_is_help=True, help="Master keys that seal the stored secrets.")
 
@@ -73,6 +74,7 @@ async def _rotate(resources: Resources, org_id: UUID) -> int:
     async with resources.db.transaction(org_id) as session:
         renewed = await _rewrap_hash_key(resources, session, org_id)
         renewed += await connection.rewrap_key(resources, session)
+        renewed += await sources.rewrap_urls(resources, session)
         if renewed:
             audit.record(
                 session,
@@ -152,6 +154,7 @@ async def _secrets(session: AsyncSession, org_id: UUID) -> list[tuple[str, str]]
     live = await connection.get_live(session)
     if live is not None and live.api_key is not None:
         found.append((live.api_key, connection.key_context(org_id, live.id)))
+    found += await sources.sealed_urls(session)
     return found
 
 

@@ -16,6 +16,7 @@ QUEUE: Final = "mcsync"
 SEGMENT_SYNC: Final = "mailchimp-segment-sync"
 ORDER: Final = "mailchimp-order"
 SCHEDULED_SYNC: Final = "mailchimp-scheduled-sync"
+SOURCE_PULL: Final = "source-pull"
 
 _EXPIRES_SECONDS: Final = 60
 """A ring nobody heard for so long is void: the dispatcher has rung again meanwhile."""

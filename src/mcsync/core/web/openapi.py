@@ -53,6 +53,11 @@ TAGS: Final = [
         "description": "Named filters over contacts, each kept true in one audience by syncs: preview, "
         "sync, watch, approve.",
     },
+    {
+        "name": "sources",
+        "description": "Queries against the organisation's own databases, from which contacts are pulled "
+        "every night and on demand; set up by operators.",
+    },
     {"name": "audit", "description": "Who did what, when: append-only and verifiable."},
     {"name": "health", "description": "For load balancers and monitors; needs no token."},
 ]

@@ -29,6 +29,10 @@ class AuditAction(StrEnum):
     PREFERENCES_OPT_OUT = "preferences.opt_out"
     PREFERENCES_UNSET = "preferences.unset"
     PREFERENCES_PULLED = "preferences.pulled"
+    SOURCES_ADD = "sources.add"
+    SOURCES_REMOVE = "sources.remove"
+    SOURCES_PULL = "sources.pull"
+    SOURCES_FINISH = "sources.finish"
     ORGANISATION_CREATE = "organisation.create"
     TOKEN_CREATE = "token.create"  # noqa: S105 - an action, not a secret
     TOKEN_REVOKE = "token.revoke"  # noqa: S105 - an action, not a secret
