@@ -9,6 +9,7 @@ from uuid import UUID
 
 import orjson
 from sqlalchemy import func, select, text, update
+from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from mcsync.core.db import org_of
@@ -145,7 +146,7 @@ async def latest_pulls(session: AsyncSession, source_ids: Sequence[UUID]) -> dic
     """The newest pull of each source that has one."""
     rows = await session.execute(
         select(SourcePull)
-        .distinct(SourcePull.source_id)
+        .ext(distinct_on(SourcePull.source_id))
         .where(SourcePull.org_id == org_of(session), SourcePull.source_id.in_(source_ids))
         .order_by(SourcePull.source_id, SourcePull.id.desc())
     )
