@@ -111,18 +111,19 @@ class MariaHome:
 
     async def run(self, *statements: str) -> None:
         def act() -> None:
-            with self.server.connect(self.server.user, self.server.password, self.name) as one:
-                with one.cursor() as cursor:
-                    for statement in statements:
-                        cursor.execute(statement)
+            with self._connected() as one, one.cursor() as cursor:
+                for statement in statements:
+                    cursor.execute(statement)
 
         await asyncio.to_thread(act)
 
     async def ask(self, query: str) -> list[tuple[Any, ...]]:
-        with self.server.connect(self.server.user, self.server.password, self.name) as one:
-            with one.cursor() as cursor:
-                cursor.execute(query)
-                return list(cursor.fetchall())
+        with self._connected() as one, one.cursor() as cursor:
+            cursor.execute(query)
+            return list(cursor.fetchall())
+
+    def _connected(self) -> Any:
+        return self.server.connect(self.server.user, self.server.password, self.name)
 
 
 @dataclass

@@ -131,7 +131,7 @@ def lay_over(
         tuple((t.removeprefix(prefix), p) for t, p in targets.items() if t.startswith(prefix)),
         {t: v for t, v in constants.items() if not t.startswith(prefix)},
         {t.removeprefix(prefix): v for t, v in constants.items() if t.startswith(prefix)},
-        tuple(n for n, p in places.items() if p not in used and n.lower() not in internal),
+        tuple(n for n in columns if places[n] not in used and n.lower() not in internal),
     )
 
 
