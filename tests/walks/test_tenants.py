@@ -65,6 +65,7 @@ def foreign_calls(ours: Tenant, theirs: Tenant) -> dict[str, Call]:
     }
     calls["preferences_list"] = Call({"limit": "200"})
     calls["segments_list"] = Call({"limit": "200"})
+    calls["sources_list"] = Call({"limit": "200"})
     definition = {"segmentType": "mixed", "audienceId": theirs.list_id}
     return calls | {
         "segments_preview ": Call(body={"definition": definition}),
@@ -89,7 +90,7 @@ async def test_foreign_ids_are_not_found_and_nothing_changes(stage: Stage, filte
             op = operation(label.strip())
             walked.add(op.id)
             answer = await send(ours.api, op, call)
-            if op.id in {"preferences_list", "segments_list"}:
+            if op.id in {"preferences_list", "segments_list", "sources_list"}:
                 found = [] if answer.status_code == 200 else [answer.text]
             elif op.id in EMPTY:
                 items = answer.json().get("items")

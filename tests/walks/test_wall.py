@@ -23,6 +23,8 @@ LOOK_UPS = {
     "mcsync_connected_organisation_ids",
     "mcsync_due_runs",
     "mcsync_due_orders",
+    "mcsync_due_source_pulls",
+    "mcsync_source_organisation_ids",
 }
 APPEND_ONLY = ("audit_entries", "preference_events")
 
@@ -197,7 +199,7 @@ async def test_look_ups_answer_ids_only(stage: Stage, service: asyncpg.Connectio
         assert not row["special"]
         assert not row["anybody"], f"{row['proname']} is open to every role"
         words = set(row["result"].replace(",", " ").replace("(", " ").replace(")", " ").split())
-        named = {"TABLE", "SETOF", "run_id", "org_id", "audience_id", "epoch"}
+        named = {"TABLE", "SETOF", "run_id", "org_id", "audience_id", "epoch", "pull_id"}
         assert words <= named | {"uuid", "integer"}, row["result"]
 
     token = await stage.onlooker.fetchrow("select id, org_id from service_tokens limit 1")
@@ -205,12 +207,20 @@ async def test_look_ups_answer_ids_only(stage: Stage, service: asyncpg.Connectio
     assert await service.fetchval("select mcsync_token_org($1)", token["id"]) == token["org_id"]
     assert await service.fetchval("select mcsync_token_org($1)", uuid4()) is None
     everybody = {stage.ours.org.id, stage.theirs.org.id}
-    for name in ("mcsync_organisation_ids", "mcsync_connected_organisation_ids"):
+    for name in (
+        "mcsync_organisation_ids",
+        "mcsync_connected_organisation_ids",
+        "mcsync_source_organisation_ids",
+    ):
         assert {row[0] for row in await service.fetch(f"select {name}()")} >= everybody
     due = await service.fetch("select * from mcsync_due_runs(10)")
     assert {row["org_id"] for row in due} == everybody
     orders = await service.fetch("select * from mcsync_due_orders(10)")
     assert {row["org_id"] for row in orders} == everybody
+    await stage.onlooker.execute("update source_pulls set status = 'queued'")
+    pulls = await service.fetch("select * from mcsync_due_source_pulls(10)")
+    await stage.onlooker.execute("update source_pulls set status = 'failed'")
+    assert {row["org_id"] for row in pulls} == everybody
 
 
 async def _service_role(stage: Stage) -> str:

@@ -276,7 +276,7 @@ class TestKilled:
             "select count(*) from pg_stat_activity where query ilike 'copy %' and state = 'active'"
         )
         async with asyncio.timeout(30):
-            while not await world.onlooker.fetchval(copying):
+            while not await world.onlooker.fetchval(copying):  # noqa: ASYNC110 - of another process
                 await asyncio.sleep(0.05)
         await asyncio.sleep(0.5)
         process.send_signal(signal.SIGKILL)
@@ -288,7 +288,7 @@ class TestKilled:
 
         await world.onlooker.execute("update sources set query = $1", QUERY)
         async with asyncio.timeout(20):
-            while not await execute.work_on(
+            while not await execute.work_on(  # noqa: ASYNC110 - until its lease runs out
                 world.resources, world.org.id, pull["id"], owner="next", stopping=asyncio.Event()
             ):
                 await asyncio.sleep(0.2)

@@ -36,17 +36,23 @@ def at(resources: Resources) -> SetClock:
 async def connect(world: World) -> UUID:
     """A connection and a segment, as far as the schedule looks at them."""
     ids = [uuid4() for _ in range(3)]
-    for statement, row in (
-        ("insert into mailchimp_connections (id, org_id, account_id, account_name, data_centre, key_last4,"
-         " key_fingerprint, connected_at, verified_at)"
-         " values ($1, $2, 'acc', 'A', 'us1', '0000', '\\x00', now(), now())", ids[:1]),
-        ("insert into audiences (id, org_id, account_id, list_id, name)"
-         " values ($1, $2, 'acc', 'l', 'L')", ids[1:2]),
-        ("insert into contact_segments (id, org_id, audience_id, name, segment_type)"
-         " values ($1, $2, $3, 'S', 'mixed')", [ids[2]]),
-    ):  # fmt: skip
-        more = [ids[1]] if "$3" in statement else []
-        await world.onlooker.execute(statement, row[0], world.org.id, *more)
+    org, run = world.org.id, world.onlooker.execute
+    await run(
+        "insert into mailchimp_connections (id, org_id, account_id, account_name, data_centre,"
+        " key_last4, key_fingerprint, connected_at, verified_at)"
+        " values ($1, $2, 'acc', 'A', 'us1', '0000', '', now(), now())",
+        ids[0], org,
+    )  # fmt: skip
+    await run(
+        "insert into audiences (id, org_id, account_id, list_id, name)"
+        " values ($1, $2, 'acc', 'l', 'L')",
+        ids[1], org,
+    )  # fmt: skip
+    await run(
+        "insert into contact_segments (id, org_id, audience_id, name, segment_type)"
+        " values ($1, $2, $3, 'S', 'mixed')",
+        ids[2], org, ids[1],
+    )  # fmt: skip
     return ids[2]
 
 
