@@ -48,7 +48,7 @@ class Row:
     old_hash: UUID | None
     fields: str | None
     body: str
-    signed: bool
+    signed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
