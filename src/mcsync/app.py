@@ -31,6 +31,7 @@ from mcsync.core.web.openapi import (
 from mcsync.core.web.routing import match_by_prefix
 from mcsync.features.audiences import router as audiences
 from mcsync.features.audit import router as audit
+from mcsync.features.campaigns import router as campaigns
 from mcsync.features.connection import router as connection
 from mcsync.features.contacts import router as contacts
 from mcsync.features.preferences import deps as preferences_deps
@@ -46,6 +47,7 @@ ROUTERS = (
     preferences.router,
     segments.router,
     sync.router,
+    campaigns.router,
     audit.router,
     health.router,
 )

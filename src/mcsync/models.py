@@ -3,6 +3,7 @@
 from mcsync.core.db import Base, platform
 from mcsync.features.audiences import models as audiences
 from mcsync.features.audit import models as audit
+from mcsync.features.campaigns import models as campaigns
 from mcsync.features.connection import models as connection
 from mcsync.features.contacts import models as contacts
 from mcsync.features.preferences import models as preferences
@@ -10,6 +11,6 @@ from mcsync.features.segments import models as segments
 from mcsync.features.sync import models as sync
 
 __all__ = [
-    "Base", "audiences", "audit", "connection", "contacts", "platform", "preferences",
+    "Base", "audiences", "audit", "campaigns", "connection", "contacts", "platform", "preferences",
     "segments", "sync",
 ]  # fmt: skip

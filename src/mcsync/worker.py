@@ -22,11 +22,13 @@ from arq.worker import Worker
 from sqlalchemy import text
 
 from mcsync import __version__
-from mcsync.core.jobs import ORDER, SCHEDULED_SYNC, SEGMENT_SYNC
+from mcsync.core.jobs import CAMPAIGN_STATS, ORDER, SCHEDULED_SYNC, SEGMENT_SYNC
 from mcsync.core.jobs.arq_settings import job, worker_options
 from mcsync.core.logging import configure_logging
 from mcsync.core.resources import Resources
 from mcsync.core.settings import Settings
+from mcsync.features.campaigns import dispatch as campaign_dispatch
+from mcsync.features.campaigns import jobs as campaign_jobs
 from mcsync.features.sync import dispatch, housekeeping, jobs
 
 _log = structlog.get_logger(__name__)
@@ -35,6 +37,8 @@ MAX_RUNS = 20
 """Runs that one worker works on at a time."""
 _ROOM_FOR_ORDERS = 20
 """Jobs beyond those: a withdrawal never waits behind runs."""
+_MAX_REFRESHES = 8
+"""Rounds over campaigns that one worker works on at a time."""
 _DISPATCH_SECONDS = 1.0
 _SCHEDULE_SECONDS = 20.0
 _HEARTBEAT_SECONDS = 10.0
@@ -72,18 +76,27 @@ async def serve(settings: Settings) -> None:
             job(SEGMENT_SYNC, jobs.segment_sync),
             job(ORDER, jobs.order),
             job(SCHEDULED_SYNC, jobs.scheduled_sync),
+            job(CAMPAIGN_STATS, campaign_jobs.campaign_stats_refresh),
         ],
         cron_jobs=[
-            cron(jobs.scheduled_sync, name=SCHEDULED_SYNC + "-cron", hour=5, minute=0, second=0)
+            cron(jobs.scheduled_sync, name=SCHEDULED_SYNC + "-cron", hour=5, minute=0, second=0),
+            cron(
+                campaign_jobs.campaign_stats_refresh,
+                name=CAMPAIGN_STATS + "-cron",
+                hour={0, 6, 12, 18},
+                minute=0,
+                second=0,
+            ),
         ],
         ctx={
             "resources": resources,
             "stopping": stopping,
             "worker_id": worker_id,
             "runs": asyncio.Semaphore(MAX_RUNS),
+            "refreshes": asyncio.Semaphore(_MAX_REFRESHES),
         },
         handle_signals=False,
-        max_jobs=MAX_RUNS + _ROOM_FOR_ORDERS,
+        max_jobs=MAX_RUNS + _ROOM_FOR_ORDERS + _MAX_REFRESHES,
         **worker_options(settings.redis_url.get_secret_value()),
     )
     loop = asyncio.get_running_loop()
@@ -96,6 +109,12 @@ async def serve(settings: Settings) -> None:
         ),
         asyncio.create_task(
             _every(_SCHEDULE_SECONDS, stopping, lambda: dispatch.schedule(resources))
+        ),
+        asyncio.create_task(
+            _every(_DISPATCH_SECONDS, stopping, lambda: campaign_dispatch.ring_due(resources))
+        ),
+        asyncio.create_task(
+            _every(_SCHEDULE_SECONDS, stopping, lambda: campaign_dispatch.schedule(resources))
         ),
         asyncio.create_task(_every(_TIDY_SECONDS, stopping, lambda: housekeeping.tidy(resources))),
         asyncio.create_task(

@@ -25,6 +25,12 @@ class Scope(StrEnum):
     AUDIT_READ = "audit:read"
     CAMPAIGNS_READ = "campaigns:read"
     CAMPAIGNS_WRITE = "campaigns:write"
+    SUBSCRIBERS_READ = "subscribers:read"
+    SUBSCRIBERS_WRITE = "subscribers:write"
+    SUBSCRIBERS_REQUEST = "subscribers:request"
+    """Asking that somebody be asked to confirm: all that a publishable token may do."""
+    SUBSCRIBERS_DIRECT = "subscribers:direct"
+    """Subscribing somebody without asking them, on recorded proof."""
 
 
 class Role(StrEnum):
@@ -36,7 +42,9 @@ class Role(StrEnum):
 
 
 _VIEWER: Final = frozenset(scope for scope in Scope if scope.endswith(":read"))
-_OWNERS_ONLY: Final = frozenset({Scope.CONNECTION_MANAGE, Scope.CONSENT_ERASE})
+_OWNERS_ONLY: Final = frozenset(
+    {Scope.CONNECTION_MANAGE, Scope.CONSENT_ERASE, Scope.SUBSCRIBERS_DIRECT}
+)
 _SCOPES: Final = {
     Role.VIEWER: _VIEWER,
     Role.EDITOR: frozenset(Scope) - _OWNERS_ONLY,

@@ -16,6 +16,8 @@ QUEUE: Final = "mcsync"
 SEGMENT_SYNC: Final = "mailchimp-segment-sync"
 ORDER: Final = "mailchimp-order"
 SCHEDULED_SYNC: Final = "mailchimp-scheduled-sync"
+CAMPAIGN_STATS: Final = "mailchimp-campaign-stats-refresh"
+FORM_POST: Final = "mailchimp-form-post"
 
 _EXPIRES_SECONDS: Final = 60
 """A ring nobody heard for so long is void: the dispatcher has rung again meanwhile."""

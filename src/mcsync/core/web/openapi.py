@@ -53,6 +53,16 @@ TAGS: Final = [
         "description": "Named filters over contacts, each kept true in one audience by syncs: preview, "
         "sync, watch, approve.",
     },
+    {
+        "name": "campaigns",
+        "description": "Mailchimp campaigns that are followed: their status, opens, clicks and bounces, "
+        "now and over time.",
+    },
+    {
+        "name": "subscribers",
+        "description": "Single members of an audience: a newsletter form's posts, and what an operator "
+        "does for one person.",
+    },
     {"name": "audit", "description": "Who did what, when: append-only and verifiable."},
     {"name": "health", "description": "For load balancers and monitors; needs no token."},
 ]
