@@ -8,6 +8,7 @@ import typer
 
 import mcsync
 from mcsync.cli import keys, platform, processes, segments
+from mcsync.cli.campaigns import campaigns
 from mcsync.cli.contacts import contacts
 from mcsync.cli.demo import demo
 from mcsync.cli.dev import dev
@@ -61,4 +62,5 @@ app.add_typer(platform.token, name="token")
 app.add_typer(contacts, name="contacts")
 app.add_typer(segments.segments, name="segments")
 app.add_typer(segments.runs, name="runs")
+app.add_typer(campaigns, name="campaigns")
 app.add_typer(keys.keys, name="keys")

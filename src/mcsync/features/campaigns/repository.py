@@ -13,7 +13,7 @@ from sqlalchemy import func, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from mcsync.core.db import org_of
-from mcsync.features.campaigns.models import Campaign, Point, Refresh
+from mcsync.features.campaigns.models import Campaign, Point
 from mcsync.features.campaigns.words import FIGURES
 from mcsync.features.connection.models import Connection
 
@@ -335,6 +335,18 @@ async def arm(session: AsyncSession, due: datetime, delay_seconds: float) -> boo
     return done.one_or_none() is not None
 
 
+async def ask_round(session: AsyncSession) -> None:
+    """Makes the organisation's round due now, whatever its tick."""
+    await session.execute(
+        text(
+            """insert into campaign_refreshes (org_id, due_at, next_attempt_at)
+               values (:org, '-infinity', clock_timestamp())
+               on conflict (org_id) do update set next_attempt_at = clock_timestamp(), attempts = 0"""
+        ),
+        {"org": org_of(session)},
+    )
+
+
 async def claim(session: AsyncSession, lease_seconds: float) -> int | None:
     """Takes the round that is due; answers its epoch, None where there is none or another has it."""
     taken: int | None = await session.scalar(
@@ -394,9 +406,3 @@ async def hand_back(session: AsyncSession, epoch: int) -> None:
         ),
         {"org": org_of(session), "epoch": epoch},
     )
-
-
-async def last_round(session: AsyncSession) -> Refresh | None:
-    """The organisation's round as it stands."""
-    statement = select(Refresh).where(Refresh.org_id == org_of(session))
-    return (await session.execute(statement, execution_options=_FRESH)).scalar_one_or_none()

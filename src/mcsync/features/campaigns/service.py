@@ -163,6 +163,13 @@ async def last_opens(
         return await repository.last_opens(session, ids, most=most)
 
 
+async def ask_round(resources: Resources, actor: Actor) -> None:
+    """Makes the organisation's round due now. Raises ``ConflictError`` (``not_connected``)."""
+    async with resources.db.transaction(actor.org_id) as session:
+        await connection.require_live(session)
+        await repository.ask_round(session)
+
+
 async def set_auto_tracking(
     resources: Resources, actor: Actor, *, enabled: bool
 ) -> AutoTrackingView:
