@@ -127,9 +127,7 @@ def upgrade() -> None:
         "campaign_tracking",
         ["org_id", "account_id"],
         unique=False,
-        postgresql_where=sa.text(
-            "settled_at is null and gone_at is null and untracked_at is null"
-        ),
+        postgresql_where=sa.text("settled_at is null and gone_at is null and untracked_at is null"),
     )
     op.create_table(
         "campaign_points",

@@ -18,6 +18,7 @@ from mcsync.core.logging import configure_logging
 from mcsync.core.resources import Resources
 from mcsync.core.settings import Settings
 from mcsync.core.web import health
+from mcsync.core.web.cors import CorsMiddleware
 from mcsync.core.web.docs import install_docs
 from mcsync.core.web.errors import install_error_handlers
 from mcsync.core.web.idempotency import IdempotencyMiddleware
@@ -37,6 +38,7 @@ from mcsync.features.contacts import router as contacts
 from mcsync.features.preferences import deps as preferences_deps
 from mcsync.features.preferences import router as preferences
 from mcsync.features.segments import router as segments
+from mcsync.features.subscribers import router as subscribers
 from mcsync.features.sync import deps as sync_deps
 from mcsync.features.sync import router as sync
 
@@ -48,6 +50,7 @@ ROUTERS = (
     segments.router,
     sync.router,
     campaigns.router,
+    subscribers.router,
     audit.router,
     health.router,
 )
@@ -87,6 +90,9 @@ def create_app(settings: Settings | None = None, resources: Resources | None = N
         telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
         middleware=[
             Middleware(RequestContextMiddleware),
+            Middleware(
+                CorsMiddleware, paths={subscribers.FORM_PATH}, origins=settings.form_origins
+            ),
             Middleware(IdempotencyMiddleware, identify=_caller),
             Middleware(BodyLimitMiddleware, limit=settings.max_body_bytes),
         ],

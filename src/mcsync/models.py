@@ -8,9 +8,10 @@ from mcsync.features.connection import models as connection
 from mcsync.features.contacts import models as contacts
 from mcsync.features.preferences import models as preferences
 from mcsync.features.segments import models as segments
+from mcsync.features.subscribers import models as subscribers
 from mcsync.features.sync import models as sync
 
 __all__ = [
     "Base", "audiences", "audit", "campaigns", "connection", "contacts", "platform", "preferences",
-    "segments", "sync",
+    "segments", "subscribers", "sync",
 ]  # fmt: skip

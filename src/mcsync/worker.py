@@ -22,13 +22,15 @@ from arq.worker import Worker
 from sqlalchemy import text
 
 from mcsync import __version__
-from mcsync.core.jobs import CAMPAIGN_STATS, ORDER, SCHEDULED_SYNC, SEGMENT_SYNC
+from mcsync.core.jobs import CAMPAIGN_STATS, FORM_POST, ORDER, SCHEDULED_SYNC, SEGMENT_SYNC
 from mcsync.core.jobs.arq_settings import job, worker_options
 from mcsync.core.logging import configure_logging
 from mcsync.core.resources import Resources
 from mcsync.core.settings import Settings
 from mcsync.features.campaigns import dispatch as campaign_dispatch
 from mcsync.features.campaigns import jobs as campaign_jobs
+from mcsync.features.subscribers import forms
+from mcsync.features.subscribers import jobs as subscriber_jobs
 from mcsync.features.sync import dispatch, housekeeping, jobs
 
 _log = structlog.get_logger(__name__)
@@ -39,6 +41,8 @@ _ROOM_FOR_ORDERS = 20
 """Jobs beyond those: a withdrawal never waits behind runs."""
 _MAX_REFRESHES = 8
 """Rounds over campaigns that one worker works on at a time."""
+_MAX_FORMS = 8
+"""Form posts that one worker works on at a time."""
 _DISPATCH_SECONDS = 1.0
 _SCHEDULE_SECONDS = 20.0
 _HEARTBEAT_SECONDS = 10.0
@@ -76,6 +80,7 @@ async def serve(settings: Settings) -> None:
             job(SEGMENT_SYNC, jobs.segment_sync),
             job(ORDER, jobs.order),
             job(SCHEDULED_SYNC, jobs.scheduled_sync),
+            job(FORM_POST, subscriber_jobs.form_post),
             job(CAMPAIGN_STATS, campaign_jobs.campaign_stats_refresh),
         ],
         cron_jobs=[
@@ -93,10 +98,11 @@ async def serve(settings: Settings) -> None:
             "stopping": stopping,
             "worker_id": worker_id,
             "runs": asyncio.Semaphore(MAX_RUNS),
+            "forms": asyncio.Semaphore(_MAX_FORMS),
             "refreshes": asyncio.Semaphore(_MAX_REFRESHES),
         },
         handle_signals=False,
-        max_jobs=MAX_RUNS + _ROOM_FOR_ORDERS + _MAX_REFRESHES,
+        max_jobs=MAX_RUNS + _ROOM_FOR_ORDERS + _MAX_REFRESHES + _MAX_FORMS,
         **worker_options(settings.redis_url.get_secret_value()),
     )
     loop = asyncio.get_running_loop()
@@ -116,6 +122,7 @@ async def serve(settings: Settings) -> None:
         asyncio.create_task(
             _every(_SCHEDULE_SECONDS, stopping, lambda: campaign_dispatch.schedule(resources))
         ),
+        asyncio.create_task(_every(_DISPATCH_SECONDS, stopping, lambda: forms.ring_due(resources))),
         asyncio.create_task(_every(_TIDY_SECONDS, stopping, lambda: housekeeping.tidy(resources))),
         asyncio.create_task(
             _every(_HEARTBEAT_SECONDS, stopping, lambda: _beat(resources, worker_id))

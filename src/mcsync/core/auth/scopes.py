@@ -52,6 +52,11 @@ _SCOPES: Final = {
 }
 
 
+PUBLISHABLE: Final = "publishable"
+"""What a token that stands in a public page is called where others have a role."""
+PUBLISHABLE_SCOPES: Final = frozenset({Scope.SUBSCRIBERS_REQUEST})
+
+
 def scopes_of(role: Role) -> frozenset[Scope]:
     """viewer reads; editor also writes, runs and approves; owner also connects and erases."""
     return _SCOPES[role]

@@ -15,10 +15,19 @@ from mcsync.core.auth import Actor
 from mcsync.core.resources import Resources
 from mcsync.features.audiences import mirror
 from mcsync.features.audiences.repository import touch_definition
-from mcsync.features.preferences import service as preferences
-from mcsync.mailchimp import MailchimpClient, Member, NotFoundError, iterate_members
+from mcsync.features.preferences.arrivals import merge_and_record
+from mcsync.mailchimp import MailchimpClient, NotFoundError, iterate_members
 
 _log = structlog.get_logger(__name__)
+
+__all__ = [
+    "AudienceGoneError",
+    "AudienceState",
+    "Check",
+    "Pull",
+    "audience_state",
+    "merge_and_record",
+]
 
 Check = Callable[[], Awaitable[None]]
 """Raises where the work should stop (fenced, cancelled, shutting down)."""
@@ -192,35 +201,6 @@ class Pull:
                 ),
                 {"audience": audience.id, "mark": newest - overlap, "full": full},
             )
-
-
-# An address that no contact has any more, but whose consent is on record, keeps its own.
-_NOTE = """
-update address_consents k set {0}_at = t.effective_at, {0}_source = 'mailchimp'
-from {1} t
-where k.address_hash = t.address_hash and (k.{0}_at is null or k.{0}_at < t.effective_at)
-  and not exists (select from contacts c where c.address_hash = k.address_hash)
-"""
-
-
-async def merge_and_record(
-    session: AsyncSession,
-    actor: Actor,
-    audience_id: UUID,
-    members: tuple[Member, ...] | list[Member],
-) -> None:
-    """Merges members read from Mailchimp; withdrawals and opt-ins among them are recorded."""
-    arrivals = await mirror.merge(session, actor.org_id, audience_id, members)
-    if arrivals.withdrawals:
-        await preferences.record_withdrawals_pulled(
-            session, actor, source="mailchimp", table="pulled_withdrawals"
-        )
-        await session.execute(text(_NOTE.format("withdrawn", "pulled_withdrawals")))
-    if arrivals.opt_ins:
-        await preferences.record_opt_ins_pulled(
-            session, actor, source="mailchimp", table="pulled_opt_ins"
-        )
-        await session.execute(text(_NOTE.format("given", "pulled_opt_ins")))
 
 
 async def audience_state(session: AsyncSession, audience_id: UUID) -> AudienceState:
