@@ -18,6 +18,7 @@ from mcsync.core.logging import configure_logging
 from mcsync.core.resources import Resources
 from mcsync.core.settings import Settings
 from mcsync.core.web import health
+from mcsync.core.web.cors import CorsMiddleware
 from mcsync.core.web.docs import install_docs
 from mcsync.core.web.errors import install_error_handlers
 from mcsync.core.web.idempotency import IdempotencyMiddleware
@@ -32,6 +33,7 @@ from mcsync.core.web.routing import match_by_prefix
 from mcsync.features.audiences import router as audiences
 from mcsync.features.audiences.refusals import refusal_reader
 from mcsync.features.audit import router as audit
+from mcsync.features.campaigns import router as campaigns
 from mcsync.features.connection import router as connection
 from mcsync.features.contacts import router as contacts
 from mcsync.features.erasure import router as erasure
@@ -39,6 +41,7 @@ from mcsync.features.preferences import deps as preferences_deps
 from mcsync.features.preferences import router as preferences
 from mcsync.features.segments import router as segments
 from mcsync.features.sources import router as sources
+from mcsync.features.subscribers import router as subscribers
 from mcsync.features.sync import deps as sync_deps
 from mcsync.features.sync import explain_router
 from mcsync.features.sync import router as sync
@@ -58,6 +61,8 @@ ROUTERS = (
     webhooks.router,
     webhooks.intake_router,
     sources.router,
+    campaigns.router,
+    subscribers.router,
     audit.router,
     health.router,
 )
@@ -97,6 +102,9 @@ def create_app(settings: Settings | None = None, resources: Resources | None = N
         telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
         middleware=[
             Middleware(RequestContextMiddleware),
+            Middleware(
+                CorsMiddleware, paths={subscribers.FORM_PATH}, origins=settings.form_origins
+            ),
             Middleware(IdempotencyMiddleware, identify=_caller),
             Middleware(BodyLimitMiddleware, limit=settings.max_body_bytes),
         ],

@@ -25,7 +25,9 @@ from sqlalchemy import text
 from mcsync import __version__
 from mcsync.core.jobs import (
     AUDIENCE_PULL,
+    CAMPAIGN_STATS,
     ERASURE,
+    FORM_POST,
     ORDER,
     SCHEDULED_SYNC,
     SEGMENT_SYNC,
@@ -37,10 +39,14 @@ from mcsync.core.jobs.arq_settings import job, worker_options
 from mcsync.core.logging import configure_logging
 from mcsync.core.resources import Resources
 from mcsync.core.settings import Settings
+from mcsync.features.campaigns import dispatch as campaign_dispatch
+from mcsync.features.campaigns import jobs as campaign_jobs
 from mcsync.features.erasure import dispatch as erasure_dispatch
 from mcsync.features.erasure import jobs as erasure_jobs
 from mcsync.features.sources import dispatch as sources
 from mcsync.features.sources import jobs as source_jobs
+from mcsync.features.subscribers import forms
+from mcsync.features.subscribers import jobs as subscriber_jobs
 from mcsync.features.sync import dispatch, housekeeping, jobs
 from mcsync.features.webhooks import dispatch as webhook_dispatch
 from mcsync.features.webhooks import jobs as webhook_jobs
@@ -52,6 +58,10 @@ MAX_RUNS = 20
 """Runs that one worker works on at a time."""
 _ROOM_FOR_ORDERS = 20
 """Jobs beyond those: a withdrawal never waits behind runs."""
+_MAX_REFRESHES = 8
+"""Rounds over campaigns that one worker works on at a time."""
+_MAX_FORMS = 8
+"""Form posts that one worker works on at a time."""
 _DISPATCH_SECONDS = 1.0
 _CHECK_SECONDS = 2.0
 _SCHEDULE_SECONDS = 20.0
@@ -65,6 +75,9 @@ _LOOPS: Final[tuple[tuple[float, Callable[[Resources], Awaitable[Any]]], ...]] =
     (_DISPATCH_SECONDS, erasure_dispatch.ring_due),
     (_CHECK_SECONDS, webhook_dispatch.ring_checks),
     (_DISPATCH_SECONDS, sources.ring_due),
+    (_DISPATCH_SECONDS, campaign_dispatch.ring_due),
+    (_DISPATCH_SECONDS, forms.ring_due),
+    (_SCHEDULE_SECONDS, campaign_dispatch.schedule),
     (_SCHEDULE_SECONDS, partial(dispatch.schedule, before=sources.before_sync)),
     (_SCHEDULE_SECONDS, sources.schedule),
     (_TIDY_SECONDS, housekeeping.tidy),
@@ -110,9 +123,18 @@ async def serve(settings: Settings) -> None:
             job(WEBHOOKS, webhook_jobs.webhooks),
             job(AUDIENCE_PULL, webhook_jobs.audience_pull),
             job(SOURCE_PULL, source_jobs.source_pull),
+            job(FORM_POST, subscriber_jobs.form_post),
+            job(CAMPAIGN_STATS, campaign_jobs.campaign_stats_refresh),
         ],
         cron_jobs=[
-            cron(jobs.scheduled_sync, name=SCHEDULED_SYNC + "-cron", hour=5, minute=0, second=0)
+            cron(jobs.scheduled_sync, name=SCHEDULED_SYNC + "-cron", hour=5, minute=0, second=0),
+            cron(
+                campaign_jobs.campaign_stats_refresh,
+                name=CAMPAIGN_STATS + "-cron",
+                hour={0, 6, 12, 18},
+                minute=0,
+                second=0,
+            ),
         ],
         ctx={
             "resources": resources,
@@ -121,9 +143,11 @@ async def serve(settings: Settings) -> None:
             "runs": asyncio.Semaphore(MAX_RUNS),
             "pulling": pulling,
             "before_sync": sources.before_sync,
+            "forms": asyncio.Semaphore(_MAX_FORMS),
+            "refreshes": asyncio.Semaphore(_MAX_REFRESHES),
         },
         handle_signals=False,
-        max_jobs=MAX_RUNS + _ROOM_FOR_ORDERS,
+        max_jobs=MAX_RUNS + _ROOM_FOR_ORDERS + _MAX_REFRESHES + _MAX_FORMS,
         **worker_options(settings.redis_url.get_secret_value()),
     )
     loop = asyncio.get_running_loop()

@@ -9,6 +9,7 @@ import typer
 import mcsync
 from mcsync.cli import erasures, keys, platform, processes, segments, sources, webhooks
 from mcsync.cli.audit import audit
+from mcsync.cli.campaigns import campaigns
 from mcsync.cli.contacts import contacts
 from mcsync.cli.demo import demo
 from mcsync.cli.dev import dev
@@ -68,4 +69,5 @@ app.add_typer(webhooks.webhooks, name="webhooks")
 app.add_typer(erasures.erasures, name="erasures")
 app.add_typer(audit, name="audit")
 app.add_typer(sources.sources, name="sources")
+app.add_typer(campaigns, name="campaigns")
 app.add_typer(keys.keys, name="keys")

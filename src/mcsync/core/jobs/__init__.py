@@ -3,7 +3,9 @@
 from mcsync.core.jobs.daily import DAILY_AT, last_due
 from mcsync.core.jobs.queue import (
     AUDIENCE_PULL,
+    CAMPAIGN_STATS,
     ERASURE,
+    FORM_POST,
     ORDER,
     SCHEDULED_SYNC,
     SEGMENT_SYNC,
@@ -15,8 +17,10 @@ from mcsync.core.jobs.queue import (
 
 __all__ = [
     "AUDIENCE_PULL",
+    "CAMPAIGN_STATS",
     "DAILY_AT",
     "ERASURE",
+    "FORM_POST",
     "ORDER",
     "SCHEDULED_SYNC",
     "SEGMENT_SYNC",

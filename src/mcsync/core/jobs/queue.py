@@ -21,6 +21,8 @@ WEBHOOKS: Final = "mailchimp-webhooks"
 AUDIENCE_PULL: Final = "mailchimp-audience-pull"
 ERASURE: Final = "gdpr-erasure"
 SOURCE_PULL: Final = "source-pull"
+CAMPAIGN_STATS: Final = "mailchimp-campaign-stats-refresh"
+FORM_POST: Final = "mailchimp-form-post"
 
 _EXPIRES_SECONDS: Final = 60
 """A ring nobody heard for so long is void: the dispatcher has rung again meanwhile."""

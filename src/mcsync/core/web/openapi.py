@@ -62,6 +62,16 @@ TAGS: Final = [
         "description": "Queries against the organisation's own databases, from which contacts are pulled "
         "every night and on demand; set up by operators.",
     },
+    {
+        "name": "campaigns",
+        "description": "Mailchimp campaigns that are followed: their status, opens, clicks and bounces, "
+        "now and over time.",
+    },
+    {
+        "name": "subscribers",
+        "description": "Single members of an audience: a newsletter form's posts, and what an operator "
+        "does for one person.",
+    },
     {"name": "audit", "description": "Who did what, when: append-only and verifiable."},
     {"name": "health", "description": "For load balancers and monitors; needs no token."},
 ]

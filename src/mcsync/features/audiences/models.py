@@ -63,7 +63,9 @@ class Member(OrgScopedRow, ChangeTracked, Base):
     a confirmation was last asked of a person who had unsubscribed. ``payload_hash``, ``payload_tags``: the
     merge fields Mailchimp last accepted, and those of them that were not empty. ``fed_by``: the contact
     whose fields they were. ``hold_until``: Mailchimp posted that this person left, and the member was not
-    read since; until then nothing is sent that adds or changes it.
+    read since; until then nothing is sent that adds or changes it. ``requested_at``: the person (a form
+    post, or an operator for them) asked to be subscribed and Mailchimp asks for confirmation; its coming
+    is their opt-in.
     """
 
     __tablename__ = "audience_members"
@@ -89,6 +91,7 @@ class Member(OrgScopedRow, ChangeTracked, Base):
     resubscribed_at: Mapped[datetime | None]
     pending_added_at: Mapped[datetime | None]
     asked_again_at: Mapped[datetime | None]
+    requested_at: Mapped[datetime | None]
     payload_hash: Mapped[UUID | None]
     payload_tags: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
     fed_by: Mapped[UUID | None]
@@ -106,6 +109,12 @@ class Member(OrgScopedRow, ChangeTracked, Base):
             "audience_id",
             "address_hash",
             postgresql_where=text("hold_until is not null"),
+        ),
+        Index(
+            "ix_audience_members_requested",
+            "audience_id",
+            "address_hash",
+            postgresql_where=text("requested_at is not null"),
         ),
     )
 

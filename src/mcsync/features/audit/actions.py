@@ -41,6 +41,16 @@ class AuditAction(StrEnum):
     SOURCES_REMOVE = "sources.remove"
     SOURCES_PULL = "sources.pull"
     SOURCES_FINISH = "sources.finish"
+    CAMPAIGNS_TRACK = "campaigns.track"
+    CAMPAIGNS_UNTRACK = "campaigns.untrack"
+    CAMPAIGNS_REFRESH = "campaigns.refresh"
+    CAMPAIGNS_SET_AUTO_TRACKING = "campaigns.set_auto_tracking"
+    SUBSCRIBERS_SUBSCRIBE = "subscribers.subscribe"
+    SUBSCRIBERS_REQUEST = "subscribers.request"
+    SUBSCRIBERS_UPDATE = "subscribers.update"
+    SUBSCRIBERS_UNSUBSCRIBE = "subscribers.unsubscribe"
+    SUBSCRIBERS_ARCHIVE = "subscribers.archive"
+    SUBSCRIBERS_CREATE_OR_UPDATE = "subscribers.create_or_update"
     ORGANISATION_CREATE = "organisation.create"
     TOKEN_CREATE = "token.create"  # noqa: S105 - an action, not a secret
     TOKEN_REVOKE = "token.revoke"  # noqa: S105 - an action, not a secret

@@ -365,6 +365,7 @@ def _view(row: Connection, sync_status: str) -> ConnectionView:
         connected_at=row.connected_at,
         verified_at=row.verified_at,
         sync_status=cast("SyncStatus", sync_status),
+        track_new_campaigns=row.track_campaigns_since is not None,
         soft_deleted_at=row.soft_deleted_at,
     )
 

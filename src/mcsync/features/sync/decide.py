@@ -210,7 +210,7 @@ joined as (
            w.email as contact_email, {payload} as payload,
            coalesce(m.status, 'absent') as status, m.owned, m.email as member_email,
            m.unsubscribed_by, m.unsubscribe_cause, m.archived_by_us, m.pending_added_at,
-           m.asked_again_at, m.resubscribed_at, m.last_changed, m.payload_hash as pushed_hash,
+           m.asked_again_at, m.requested_at, m.resubscribed_at, m.last_changed, m.payload_hash as pushed_hash,
            m.payload_tags, m.contact_id as mc_contact_id,
            coalesce(m.hold_until > :now, false) as held,
            t.address_hash is not null as tagged,
@@ -261,6 +261,8 @@ blocked as materialized (
 ruled as materialized (
     select b.*, case
         when suppressed then null                                                       -- row 1
+        when e = 'out' and status = 'pending' and requested_at > withdrawn_at
+             then null  -- asked to come back since, and is being asked to confirm it: row 3
         when e = 'out' and status in ('subscribed', 'pending') then 'unsubscribe'       -- row 2
         when e = 'out' then null                                                        -- row 3
         when has_left and other then 'untag'                                            -- row 5
