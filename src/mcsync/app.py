@@ -18,6 +18,7 @@ from mcsync.core.logging import configure_logging
 from mcsync.core.resources import Resources
 from mcsync.core.settings import Settings
 from mcsync.core.web import health
+from mcsync.core.web.deps import BodyLimit
 from mcsync.core.web.docs import install_docs
 from mcsync.core.web.errors import install_error_handlers
 from mcsync.core.web.idempotency import IdempotencyMiddleware
@@ -38,6 +39,7 @@ from mcsync.features.preferences import router as preferences
 from mcsync.features.segments import router as segments
 from mcsync.features.sync import deps as sync_deps
 from mcsync.features.sync import router as sync
+from mcsync.features.transactional import router as transactional
 
 ROUTERS = (
     connection.router,
@@ -46,6 +48,8 @@ ROUTERS = (
     preferences.router,
     segments.router,
     sync.router,
+    transactional.router,
+    transactional.intake_router,
     audit.router,
     health.router,
 )
@@ -95,6 +99,13 @@ def create_app(settings: Settings | None = None, resources: Resources | None = N
     app.state.procedures = frozenset(
         route.path for router in ROUTERS for route in router.routes if isinstance(route, APIRoute)
     )
+    # what reads a body before its route is known must know the routes that take more, or less
+    app.state.body_limits = {
+        route.path: route.max_body_size.limit
+        for router in ROUTERS
+        for route in router.routes
+        if isinstance(route, APIRoute) and isinstance(route.max_body_size, BodyLimit)
+    }
     app.state.consent_sink = preferences_deps.consent_sink
     app.state.leave_hook = sync_deps.leave_hook
     install_docs(app)

@@ -8,8 +8,9 @@ from mcsync.features.contacts import models as contacts
 from mcsync.features.preferences import models as preferences
 from mcsync.features.segments import models as segments
 from mcsync.features.sync import models as sync
+from mcsync.features.transactional import models as transactional
 
 __all__ = [
     "Base", "audiences", "audit", "connection", "contacts", "platform", "preferences",
-    "segments", "sync",
+    "segments", "sync", "transactional",
 ]  # fmt: skip

@@ -22,17 +22,27 @@ from arq.worker import Worker
 from sqlalchemy import text
 
 from mcsync import __version__
-from mcsync.core.jobs import ORDER, SCHEDULED_SYNC, SEGMENT_SYNC
+from mcsync.core.jobs import (
+    ORDER,
+    SCHEDULED_SYNC,
+    SEGMENT_SYNC,
+    TRANSACTIONAL_OUTCOMES,
+    TRANSACTIONAL_SEND,
+)
 from mcsync.core.jobs.arq_settings import job, worker_options
 from mcsync.core.logging import configure_logging
 from mcsync.core.resources import Resources
 from mcsync.core.settings import Settings
 from mcsync.features.sync import dispatch, housekeeping, jobs
+from mcsync.features.transactional import dispatch as mail_dispatch
+from mcsync.features.transactional import jobs as mail_jobs
 
 _log = structlog.get_logger(__name__)
 
 MAX_RUNS = 20
 """Runs that one worker works on at a time."""
+MAX_MAILS = 8
+"""Hand-overs of transactional mail at a time; a Mailchimp that hangs must not hold up opt-outs."""
 _ROOM_FOR_ORDERS = 20
 """Jobs beyond those: a withdrawal never waits behind runs."""
 _DISPATCH_SECONDS = 1.0
@@ -72,6 +82,8 @@ async def serve(settings: Settings) -> None:
             job(SEGMENT_SYNC, jobs.segment_sync),
             job(ORDER, jobs.order),
             job(SCHEDULED_SYNC, jobs.scheduled_sync),
+            job(TRANSACTIONAL_SEND, mail_jobs.transactional_send),
+            job(TRANSACTIONAL_OUTCOMES, mail_jobs.transactional_outcomes),
         ],
         cron_jobs=[
             cron(jobs.scheduled_sync, name=SCHEDULED_SYNC + "-cron", hour=5, minute=0, second=0)
@@ -81,9 +93,10 @@ async def serve(settings: Settings) -> None:
             "stopping": stopping,
             "worker_id": worker_id,
             "runs": asyncio.Semaphore(MAX_RUNS),
+            "mails": asyncio.Semaphore(MAX_MAILS),
         },
         handle_signals=False,
-        max_jobs=MAX_RUNS + _ROOM_FOR_ORDERS,
+        max_jobs=MAX_RUNS + MAX_MAILS + _ROOM_FOR_ORDERS,
         **worker_options(settings.redis_url.get_secret_value()),
     )
     loop = asyncio.get_running_loop()
@@ -94,6 +107,10 @@ async def serve(settings: Settings) -> None:
         asyncio.create_task(
             _every(_DISPATCH_SECONDS, stopping, lambda: dispatch.ring_due(resources))
         ),
+        asyncio.create_task(
+            _every(_DISPATCH_SECONDS, stopping, lambda: mail_dispatch.ring_due(resources))
+        ),
+        asyncio.create_task(_every(_TIDY_SECONDS, stopping, lambda: mail_dispatch.tidy(resources))),
         asyncio.create_task(
             _every(_SCHEDULE_SECONDS, stopping, lambda: dispatch.schedule(resources))
         ),

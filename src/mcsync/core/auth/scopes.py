@@ -25,6 +25,8 @@ class Scope(StrEnum):
     AUDIT_READ = "audit:read"
     CAMPAIGNS_READ = "campaigns:read"
     CAMPAIGNS_WRITE = "campaigns:write"
+    TRANSACTIONAL_READ = "transactional:read"
+    TRANSACTIONAL_SEND = "transactional:send"
 
 
 class Role(StrEnum):

@@ -16,6 +16,8 @@ QUEUE: Final = "mcsync"
 SEGMENT_SYNC: Final = "mailchimp-segment-sync"
 ORDER: Final = "mailchimp-order"
 SCHEDULED_SYNC: Final = "mailchimp-scheduled-sync"
+TRANSACTIONAL_SEND: Final = "mailchimp-transactional-send"
+TRANSACTIONAL_OUTCOMES: Final = "mailchimp-transactional-outcomes"
 
 _EXPIRES_SECONDS: Final = 60
 """A ring nobody heard for so long is void: the dispatcher has rung again meanwhile."""

@@ -53,6 +53,11 @@ TAGS: Final = [
         "description": "Named filters over contacts, each kept true in one audience by syncs: preview, "
         "sync, watch, approve.",
     },
+    {
+        "name": "transactional",
+        "description": "Single messages such as confirmations, sent through Mailchimp Transactional "
+        "(Mandrill): queued durably, handed over once, with the outcome of every recipient.",
+    },
     {"name": "audit", "description": "Who did what, when: append-only and verifiable."},
     {"name": "health", "description": "For load balancers and monitors; needs no token."},
 ]
