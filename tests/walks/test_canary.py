@@ -22,6 +22,7 @@ _HOLD_ADDRESSES = {
     ("contact_addresses", "email"),
     ("contacts", "email"),
     ("sync_changes", "email"),
+    ("transactional_recipients", "email"),
 }
 """Columns that are meant to hold addresses in clear."""
 
@@ -63,7 +64,7 @@ async def test_secrets_and_addresses_stay_where_they_belong(
     answer = await send(tenant.api, operation("connection_connect"), Call(body={"apiKey": refused}))
     assert answer.json()["code"] in {"api_key_refused", "account_mismatch"}, answer.text
 
-    secrets = [tenant.api_key, refused, *tenant.tokens.values()]
+    secrets = [tenant.api_key, tenant.mail_key, refused, *tenant.tokens.values()]
     secrets += [secret.partition("-us")[0] for secret in secrets]
     lines = log.getvalue()
     assert lines.count("\n") > 50

@@ -23,6 +23,10 @@ LOOK_UPS = {
     "mcsync_connected_organisation_ids",
     "mcsync_due_runs",
     "mcsync_due_orders",
+    "mcsync_due_messages",
+    "mcsync_due_outcomes",
+    "mcsync_transactional_hook",
+    "mcsync_transactional_organisation_ids",
 }
 APPEND_ONLY = ("audit_entries", "preference_events")
 
@@ -198,6 +202,7 @@ async def test_look_ups_answer_ids_only(stage: Stage, service: asyncpg.Connectio
         assert not row["anybody"], f"{row['proname']} is open to every role"
         words = set(row["result"].replace(",", " ").replace("(", " ").replace(")", " ").split())
         named = {"TABLE", "SETOF", "run_id", "org_id", "audience_id", "epoch"}
+        named |= {"message_id", "connection_id"}
         assert words <= named | {"uuid", "integer"}, row["result"]
 
     token = await stage.onlooker.fetchrow("select id, org_id from service_tokens limit 1")
@@ -209,6 +214,19 @@ async def test_look_ups_answer_ids_only(stage: Stage, service: asyncpg.Connectio
         assert {row[0] for row in await service.fetch(f"select {name}()")} >= everybody
     due = await service.fetch("select * from mcsync_due_runs(10)")
     assert {row["org_id"] for row in due} == everybody
+    everybodys = "select mcsync_transactional_organisation_ids()"
+    assert {row[0] for row in await service.fetch(everybodys)} >= everybody
+    hook = await stage.onlooker.fetchrow(
+        """update transactional_connections set webhook_token_hash = 'x' where org_id = $1
+           returning id, org_id""",
+        stage.ours.org.id,
+    )
+    found = await service.fetch("select * from mcsync_transactional_hook('x')")
+    assert found == [hook]
+    assert await service.fetch("select * from mcsync_transactional_hook('y')") == []
+    await stage.onlooker.execute("update transactional_connections set webhook_token_hash = null")
+    for name in ("mcsync_due_messages", "mcsync_due_outcomes"):
+        await service.fetch(f"select * from {name}(10)")
     orders = await service.fetch("select * from mcsync_due_orders(10)")
     assert {row["org_id"] for row in orders} == everybody
 

@@ -12,6 +12,7 @@ from mcsync.cli.contacts import contacts
 from mcsync.cli.demo import demo
 from mcsync.cli.dev import dev
 from mcsync.cli.doctor import doctor
+from mcsync.cli.transactional import transactional
 
 EPILOG = """\
 Exit codes: 0 done, 1 unexpected failure, 2 wrong usage, 3 not configured, 4 refused (not found,
@@ -61,4 +62,5 @@ app.add_typer(platform.token, name="token")
 app.add_typer(contacts, name="contacts")
 app.add_typer(segments.segments, name="segments")
 app.add_typer(segments.runs, name="runs")
+app.add_typer(transactional, name="transactional")
 app.add_typer(keys.keys, name="keys")

@@ -6,6 +6,7 @@ import base64
 import json
 import os
 from collections import Counter
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Annotated, Any
 from uuid import UUID
@@ -22,6 +23,7 @@ from mcsync.core.resources import Resources
 from mcsync.features import audit
 from mcsync.features.audit import AuditAction
 from mcsync.features.connection import service as connection
+from mcsync.features.transactional import sealed as transactional
 
 keys = typer.Typer(no_args_is_help=True, help="Master keys that seal the stored secrets.")
 
@@ -73,6 +75,7 @@ async def _rotate(resources: Resources, org_id: UUID) -> int:
     async with resources.db.transaction(org_id) as session:
         renewed = await _rewrap_hash_key(resources, session, org_id)
         renewed += await connection.rewrap_key(resources, session)
+        renewed += await transactional.rewrap(resources, session)
         if renewed:
             audit.record(
                 session,
@@ -122,7 +125,7 @@ async def secrets_by_key(resources: Resources) -> list[dict[str, Any]]:
     unreadable: Counter[str] = Counter()
     for org_id in await organisation_ids(resources.db):
         async with resources.db.transaction(org_id) as session:
-            for envelope, context in await _secrets(session, org_id):
+            async for envelope, context in _secrets(session, org_id):
                 kid = _key_of(envelope)
                 used[kid] += 1
                 try:
@@ -143,16 +146,16 @@ async def secrets_by_key(resources: Resources) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-async def _secrets(session: AsyncSession, org_id: UUID) -> list[tuple[str, str]]:
-    """The organisation's envelopes and where each was sealed for."""
-    found = []
+async def _secrets(session: AsyncSession, org_id: UUID) -> AsyncIterator[tuple[str, str]]:
+    """The organisation's envelopes and where each was sealed for, one at a time."""
     organisation = await get_organisation(session)
     if organisation is not None:
-        found.append((organisation.hash_key, hash_key_context(org_id)))
+        yield organisation.hash_key, hash_key_context(org_id)
     live = await connection.get_live(session)
     if live is not None and live.api_key is not None:
-        found.append((live.api_key, connection.key_context(org_id, live.id)))
-    return found
+        yield live.api_key, connection.key_context(org_id, live.id)
+    async for envelope, context in transactional.secrets(session):
+        yield envelope, context
 
 
 def _key_of(envelope: str) -> str:

@@ -183,7 +183,11 @@ async def _plan_only(world: World, audience_id: UUID) -> None:
     from mcsync.features.sync import opt_ins
 
     await opt_ins.carry_out(
-        world.resources, world.org.id, audience_id, owner="dead", stopping=hold  # type: ignore[arg-type]
+        world.resources,
+        world.org.id,
+        audience_id,
+        owner="dead",
+        stopping=hold,  # type: ignore[arg-type]
     )
 
 

@@ -16,7 +16,11 @@ ADA = "ada@acme.example"
 
 async def open_orders(world: World) -> list[Any]:
     """What is still on its way."""
-    return list(await world.sql("select * from audience_orders where status = 'open' and kind = 'withdrawal'"))
+    return list(
+        await world.sql(
+            "select * from audience_orders where status = 'open' and kind = 'withdrawal'"
+        )
+    )
 
 
 async def call_under_way(world: World, email: str) -> UUID:

@@ -99,7 +99,7 @@ async def _add(
     fingerprint: bytes,
 ) -> bool:
     now, connection_id = resources.clock(), uuid7()
-    context = links.key_context(org_of(session), connection_id)
+    context = connections.key_context(org_of(session), connection_id)
     return await connections.add_live(
         session,
         {
@@ -129,7 +129,7 @@ async def _replace(
             " key of the same account, or disconnect first with transactional.disconnect.",
             code="transactional_account_mismatch",
         )
-    context = links.key_context(live.org_id, live.id)
+    context = connections.key_context(live.org_id, live.id)
     await connections.change(
         session, live.id, api_key=resources.keys.seal(api_key, context=context),
         key_last4=api_key[-4:], key_fingerprint=fingerprint, username=user.username,
@@ -158,38 +158,3 @@ def _view(row: Connection) -> TransactionalConnectionView:
         webhook_error=row.webhook_error,
         soft_deleted_at=row.soft_deleted_at,
     )
-
-
-async def rewrap_secrets(resources: Resources, session: AsyncSession) -> int:
-    """Seals the live connection's secrets under the active master key; how many were sealed anew.
-
-    For the rotation of master keys. Raises ``SecretError`` where one cannot be opened.
-    """
-    live = await connections.get_live(session, lock=True)
-    if live is None:
-        return 0
-    renewed: dict[str, str] = {}
-    for column, context in sealed_for(live).items():
-        before = getattr(live, column)
-        if before is not None and (after := resources.keys.rewrap(before, context)) != before:
-            renewed[column] = after
-    if renewed:
-        await connections.change(session, live.id, **renewed)
-    return len(renewed)
-
-
-def sealed_for(row: Connection) -> dict[str, str]:
-    """The connection's sealed columns and where each is sealed for."""
-    return {
-        "api_key": links.key_context(row.org_id, row.id),
-        "webhook_secret": hooks.context(row.org_id, row.id),
-    }
-
-
-async def secrets(session: AsyncSession) -> list[tuple[str, str]]:
-    """The live connection's envelopes and where each was sealed for."""
-    live = await connections.get_live(session)
-    if live is None:
-        return []
-    found = [(getattr(live, column), where) for column, where in sealed_for(live).items()]
-    return [(envelope, where) for envelope, where in found if envelope is not None]

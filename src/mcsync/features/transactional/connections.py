@@ -109,6 +109,24 @@ async def wake_messages(session: AsyncSession) -> None:
     await session.execute(_WAKE, {"org": org_of(session)})
 
 
+def key_context(org_id: UUID, connection_id: UUID) -> str:
+    """Where a connection's API key is sealed for."""
+    return f"org:{org_id}|transactional_api_key|{connection_id}"
+
+
+def webhook_context(org_id: UUID, connection_id: UUID) -> str:
+    """Where a webhook's address and signing key are sealed for."""
+    return f"org:{org_id}|transactional_webhook|{connection_id}"
+
+
+def sealed_for(row: Connection) -> dict[str, str]:
+    """The connection's sealed columns and where each is sealed for."""
+    return {
+        "api_key": key_context(row.org_id, row.id),
+        "webhook_secret": webhook_context(row.org_id, row.id),
+    }
+
+
 async def find_hook(session: AsyncSession, token_hash: bytes) -> tuple[UUID, UUID] | None:
     """(connection id, organisation id) of a webhook's address; for a session bound to nobody."""
     row = (

@@ -58,11 +58,6 @@ class Address:
         return cls(found["url"], found["authKey"])
 
 
-def context(org_id: UUID, connection_id: UUID) -> str:
-    """Where a webhook's address and key are sealed for."""
-    return f"org:{org_id}|transactional_webhook|{connection_id}"
-
-
 def token_hash(token: str) -> bytes:
     """How a path's token is stored and found; it is random, so that no key is needed."""
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
@@ -73,7 +68,9 @@ def open_address(resources: Resources, row: Connection) -> Address | None:
     if row.webhook_secret is None:
         return None
     return Address.unpack(
-        resources.keys.open(row.webhook_secret, context=context(row.org_id, row.id))
+        resources.keys.open(
+            row.webhook_secret, context=connections.webhook_context(row.org_id, row.id)
+        )
     )
 
 
@@ -147,7 +144,9 @@ async def _new_address(
     """Stored before Mailchimp hears of it, since it asks the address whether it is there."""
     token = secrets.token_urlsafe(32)
     address = Address(base + token, "")
-    sealed = resources.keys.seal(address.pack(), context=context(org_id, row.id))
+    sealed = resources.keys.seal(
+        address.pack(), context=connections.webhook_context(org_id, row.id)
+    )
     async with resources.db.transaction(org_id) as session:
         done = await connections.change_live(
             session, row.id, webhook_secret=sealed, webhook_token_hash=token_hash(token),
@@ -166,7 +165,8 @@ async def _keep(
     if row.webhook_id == hook.id and address.auth_key == hook.auth_key:
         return
     sealed = resources.keys.seal(
-        Address(address.url, hook.auth_key).pack(), context=context(org_id, row.id)
+        Address(address.url, hook.auth_key).pack(),
+        context=connections.webhook_context(org_id, row.id),
     )
     async with resources.db.transaction(org_id) as session:
         await connections.change_live(session, row.id, webhook_secret=sealed, webhook_id=hook.id)

@@ -52,11 +52,6 @@ class Link:
     metadata_declared: bool
 
 
-def key_context(org_id: UUID, connection_id: UUID) -> str:
-    """Where a connection's API key is sealed for."""
-    return f"org:{org_id}|transactional_api_key|{connection_id}"
-
-
 def client_of(
     resources: Resources, api_key: str, *, retry: RetryPolicy = INTERACTIVE
 ) -> TransactionalClient:
@@ -93,7 +88,9 @@ async def open_link(
     async with resources.db.transaction(org_id) as session:
         live = await require_live(session)
     try:
-        api_key = resources.keys.open(live.api_key or "", context=key_context(org_id, live.id))
+        api_key = resources.keys.open(
+            live.api_key or "", context=connections.key_context(org_id, live.id)
+        )
     except SecretError as error:
         await mark_needs_attention(resources, org_id, "api_key_unreadable", UNREADABLE)
         raise ConflictError(UNREADABLE, code="api_key_unreadable") from error
