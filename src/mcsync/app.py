@@ -19,6 +19,7 @@ from mcsync.core.resources import Resources
 from mcsync.core.settings import Settings
 from mcsync.core.web import health
 from mcsync.core.web.cors import CorsMiddleware
+from mcsync.core.web.deps import BodyLimit
 from mcsync.core.web.docs import install_docs
 from mcsync.core.web.errors import install_error_handlers
 from mcsync.core.web.idempotency import IdempotencyMiddleware
@@ -45,6 +46,7 @@ from mcsync.features.subscribers import router as subscribers
 from mcsync.features.sync import deps as sync_deps
 from mcsync.features.sync import explain_router
 from mcsync.features.sync import router as sync
+from mcsync.features.transactional import router as transactional
 from mcsync.features.webhooks import deps as webhooks_deps
 from mcsync.features.webhooks import router as webhooks
 from mcsync.features.webhooks.intake import Intake
@@ -63,6 +65,8 @@ ROUTERS = (
     sources.router,
     campaigns.router,
     subscribers.router,
+    transactional.router,
+    transactional.intake_router,
     audit.router,
     health.router,
 )
@@ -115,6 +119,13 @@ def create_app(settings: Settings | None = None, resources: Resources | None = N
     app.state.procedures = frozenset(
         route.path for router in ROUTERS for route in router.routes if isinstance(route, APIRoute)
     )
+    # what reads a body before its route is known must know the routes that take more, or less
+    app.state.body_limits = {
+        route.path: route.max_body_size.limit
+        for router in ROUTERS
+        for route in router.routes
+        if isinstance(route, APIRoute) and isinstance(route.max_body_size, BodyLimit)
+    }
     app.state.consent_sink = preferences_deps.consent_sink
     app.state.refusal_reader = refusal_reader
     app.state.leave_hook = sync_deps.leave_hook

@@ -12,6 +12,7 @@ from mcsync.features.segments import models as segments
 from mcsync.features.sources import models as sources
 from mcsync.features.subscribers import models as subscribers
 from mcsync.features.sync import models as sync
+from mcsync.features.transactional import models as transactional
 from mcsync.features.webhooks import models as webhooks
 
 __all__ = [
@@ -28,5 +29,6 @@ __all__ = [
     "sources",
     "subscribers",
     "sync",
+    "transactional",
     "webhooks",
 ]

@@ -32,6 +32,8 @@ from mcsync.core.jobs import (
     SCHEDULED_SYNC,
     SEGMENT_SYNC,
     SOURCE_PULL,
+    TRANSACTIONAL_OUTCOMES,
+    TRANSACTIONAL_SEND,
     WEBHOOK,
     WEBHOOKS,
 )
@@ -48,6 +50,8 @@ from mcsync.features.sources import jobs as source_jobs
 from mcsync.features.subscribers import forms
 from mcsync.features.subscribers import jobs as subscriber_jobs
 from mcsync.features.sync import dispatch, housekeeping, jobs
+from mcsync.features.transactional import dispatch as mail_dispatch
+from mcsync.features.transactional import jobs as mail_jobs
 from mcsync.features.webhooks import dispatch as webhook_dispatch
 from mcsync.features.webhooks import jobs as webhook_jobs
 from mcsync.features.webhooks import service as webhooks
@@ -56,6 +60,8 @@ _log = structlog.get_logger(__name__)
 
 MAX_RUNS = 20
 """Runs that one worker works on at a time."""
+MAX_MAILS = 8
+"""Hand-overs of transactional mail at a time; a Mailchimp that hangs must not hold up opt-outs."""
 _ROOM_FOR_ORDERS = 20
 """Jobs beyond those: a withdrawal never waits behind runs."""
 _MAX_REFRESHES = 8
@@ -77,11 +83,13 @@ _LOOPS: Final[tuple[tuple[float, Callable[[Resources], Awaitable[Any]]], ...]] =
     (_DISPATCH_SECONDS, sources.ring_due),
     (_DISPATCH_SECONDS, campaign_dispatch.ring_due),
     (_DISPATCH_SECONDS, forms.ring_due),
+    (_DISPATCH_SECONDS, mail_dispatch.ring_due),
     (_SCHEDULE_SECONDS, campaign_dispatch.schedule),
     (_SCHEDULE_SECONDS, partial(dispatch.schedule, before=sources.before_sync)),
     (_SCHEDULE_SECONDS, sources.schedule),
     (_TIDY_SECONDS, housekeeping.tidy),
     (_TIDY_SECONDS, webhooks.tidy),
+    (_TIDY_SECONDS, mail_dispatch.tidy),
 )
 """What every worker does again and again. Each is safe in any number of processes."""
 
@@ -125,6 +133,8 @@ async def serve(settings: Settings) -> None:
             job(SOURCE_PULL, source_jobs.source_pull),
             job(FORM_POST, subscriber_jobs.form_post),
             job(CAMPAIGN_STATS, campaign_jobs.campaign_stats_refresh),
+            job(TRANSACTIONAL_SEND, mail_jobs.transactional_send),
+            job(TRANSACTIONAL_OUTCOMES, mail_jobs.transactional_outcomes),
         ],
         cron_jobs=[
             cron(jobs.scheduled_sync, name=SCHEDULED_SYNC + "-cron", hour=5, minute=0, second=0),
@@ -145,9 +155,10 @@ async def serve(settings: Settings) -> None:
             "before_sync": sources.before_sync,
             "forms": asyncio.Semaphore(_MAX_FORMS),
             "refreshes": asyncio.Semaphore(_MAX_REFRESHES),
+            "mails": asyncio.Semaphore(MAX_MAILS),
         },
         handle_signals=False,
-        max_jobs=MAX_RUNS + _ROOM_FOR_ORDERS + _MAX_REFRESHES + _MAX_FORMS,
+        max_jobs=MAX_RUNS + _ROOM_FOR_ORDERS + _MAX_REFRESHES + _MAX_FORMS + MAX_MAILS,
         **worker_options(settings.redis_url.get_secret_value()),
     )
     loop = asyncio.get_running_loop()

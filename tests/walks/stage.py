@@ -8,7 +8,7 @@ import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -28,6 +28,7 @@ from mcsync.features.sources import service as sources
 from mcsync.features.sources.pulls import Wish
 from mcsync.features.sources.service import NewSource
 from mcsync.features.sync import execute
+from mcsync.features.transactional import handover
 from mcsync.features.webhooks import registration
 from mcsync.models import Base
 from tests.support.organisations import Org, make_organisation, make_token
@@ -67,6 +68,7 @@ class Tenant:
     tokens: dict[Role, str]
     api: httpx.AsyncClient
     api_key: str
+    mail_key: str
     list_id: str
     word: str
     """Stands in every text that is this organisation's, and in no other's."""
@@ -88,10 +90,25 @@ class Tenant:
             "optStatus": "opted_in",
         } | given
 
+    def message(self, number: int, **given: Any) -> dict[str, Any]:
+        return {
+            "to": [{"email": self.email(number), "name": f"Ada {self.word}"}],
+            "fromEmail": f"us@{self.word}.example",
+            "subject": f"For Ada {self.word}",
+            "text": f"Hello Ada {self.word}",
+        } | given
+
     @property
     def marks(self) -> list[str]:
         """Texts that no other organisation may ever be shown."""
-        return [self.word, self.api_key, self.list_id, str(self.org.id), *self.ids.values()]
+        return [
+            self.word,
+            self.api_key,
+            self.mail_key,
+            self.list_id,
+            str(self.org.id),
+            *self.ids.values(),
+        ]
 
     async def call(self, name: str, *, api: httpx.AsyncClient | None = None) -> httpx.Response:
         """The operation's valid call, as this organisation's owner or as somebody else."""
@@ -205,9 +222,34 @@ def valid_calls(tenant: Tenant) -> dict[str, Call]:
         "sources_pull": Call(body={"id": ids["source"]}),
         "sources_get_pull": Call({"id": ids["pull"]}),
         "sources_list_pulls": Call({"sourceId": ids["source"]}),
+        "transactional_get_connection": Call(),
+        "transactional_connect": Call(body={"apiKey": tenant.mail_key}),
+        "transactional_send": Call(
+            body={
+                **tenant.message(1),
+                "mergeVars": {"FNAME": "Ada"},
+                "metadata": {"signup": 4711},
+                "attachments": [{"name": "a.txt", "type": "text/plain", "content": "eA=="}],
+            }
+        ),
+        "transactional_send_template": Call(
+            body={
+                "template": f"welcome-{tenant.word}",
+                "templateContent": {"main": "<b>x</b>"},
+                "to": [{"email": tenant.email(1)}],
+            }
+        ),
+        "transactional_get": Call({"id": ids["sent"]}),
+        "transactional_list": Call({"email": tenant.email(2), "limit": "1"}),
+        "transactional_cancel": Call(body={"id": ids["scheduled"]}),
+        "transactional_resend": Call(body={"id": ids["unconfirmed"]}),
+        "transactional_list_templates": Call(),
+        "transactional_render_template": Call(body={"template": f"welcome-{tenant.word}"}),
+        "transactional_list_rejects": Call({"email": tenant.email(2)}),
         "audit_list": Call({"entityId": ids["held"]}),
         "audit_export": Call({"entityId": ids["held"], "format": "csv"}),
         "audit_verify": Call(),
+        "transactional_disconnect": Call(),
         "connection_disconnect": Call(),
     }
 
@@ -251,6 +293,7 @@ async def furnish(tenant: Tenant, resources: Resources) -> None:
     queued = await tenant.done("segments_sync", Call(body={"id": ids["waiting"]}))
     ids["queued"] = queued["id"]
     await _furnish_source(tenant, resources)
+    await _furnish_mail(tenant, resources)
     out = {**tenant.entity(3), "status": "opted_out", "source": f"form {tenant.word}"}
     await tenant.done("preferences_update_opt_status", Call(body=out))
     await _erase(tenant, resources)
@@ -305,6 +348,23 @@ async def _furnish_source(tenant: Tenant, resources: Resources) -> None:
     tenant.ids["pull"] = str(pulled.id)
 
 
+async def _furnish_mail(tenant: Tenant, resources: Resources) -> None:
+    """A message that went out, one for later, one of which nobody knows."""
+    ids = tenant.ids
+    found = await tenant.done("transactional_connect", Call(body={"apiKey": tenant.mail_key}))
+    ids["mail_connection"] = found["id"]
+    later = {"sendAt": (datetime.now(UTC) + timedelta(days=3)).isoformat()}
+    for name, given in (("sent", {}), ("scheduled", later), ("unconfirmed", {})):
+        body = tenant.message(2, **given)
+        ids[name] = (await tenant.done("transactional_send", Call(body=body)))["id"]
+    await handover.work_on(resources, tenant.org.id, UUID(ids["sent"]), owner="walk")
+    async with resources.db.transaction(tenant.org.id) as session:
+        await session.execute(
+            text("update transactional_messages set status = 'unconfirmed' where id = :id"),
+            {"id": UUID(ids["unconfirmed"])},
+        )
+
+
 async def _sync(tenant: Tenant, resources: Resources, segment: str, status: str) -> str:
     run = await tenant.done("segments_sync", Call(body={"id": tenant.ids[segment]}))
     await work(tenant, resources, run["id"])
@@ -351,8 +411,11 @@ class Stage:
         account = await self.sandbox.open_account(
             api_key, name=f"Account {word}", lists=[f"People {word}"]
         )
+        mail_key = f"md-{uuid4().hex[:22]}"
+        await self.sandbox.open_mandrill(mail_key, username=f"mail {word}")
+        await self.sandbox.add_mail_template(f"Welcome {word}", "<p>Hello</p>", key=mail_key)
         api = await self.client(tokens[Role.OWNER])
-        return Tenant(org, tokens, api, api_key, account["lists"][0]["id"], word)
+        return Tenant(org, tokens, api, api_key, mail_key, account["lists"][0]["id"], word)
 
     async def rows(self, org: Org) -> dict[str, Any]:
         """Everything an organisation has in the database."""
@@ -399,6 +462,7 @@ async def open_stage(
         redis_url=SecretStr(redis_url),
         master_keys={"walk": SecretStr(base64.b64encode(os.urandom(32)).decode())},
         mailchimp_url=mailchimp.url,
+        mandrill_url=mailchimp.mandrill_url,
         database_pool_size=4,
         guard_removals_min=0,
         guard_removals_share=0,

@@ -21,9 +21,10 @@ from tests.walks.stage import (
 
 OWN_ONLY = {
     "health_live", "health_ready", "connection_get", "connection_list_audiences", "audit_verify",
+    "transactional_get_connection", "transactional_list_templates", "transactional_disconnect",
     "connection_disconnect",
 }  # fmt: skip
-"""Take no ids. The last one would change our own organisation, and nothing names another one in it."""
+"""Take no ids. The last ones would change our own organisation, and nothing names another one in it."""
 
 OWN_LISTS = {
     "preferences_list",
@@ -33,7 +34,7 @@ OWN_LISTS = {
     "webhooks_list",
 }
 """Lists without an argument that could be foreign: they show our own rows."""
-EMPTY = {"contacts_list", "audit_list"}
+EMPTY = {"contacts_list", "audit_list", "transactional_list", "transactional_list_rejects"}
 """Filters: whoever is not ours matches nothing."""
 
 OF_OUR_OWN_MAKING = {
@@ -41,6 +42,9 @@ OF_OUR_OWN_MAKING = {
     "contacts_import",
     "connection_connect",
     "preferences_import",
+    "transactional_connect",
+    "transactional_send",
+    "transactional_send_template",
 }
 """Their ids are the caller's: the same entity id may be in two organisations, a key connects whoever has it."""
 

@@ -30,6 +30,10 @@ LOOK_UPS = {
     "mcsync_due_erasures",
     "mcsync_due_source_pulls",
     "mcsync_source_organisation_ids",
+    "mcsync_due_messages",
+    "mcsync_due_outcomes",
+    "mcsync_transactional_hook",
+    "mcsync_transactional_organisation_ids",
 }
 ERASERS = {"mcsync_forget_history": "mcsync_eraser"}
 """What an erasure may do beyond the service's own rights, and as whom."""
@@ -210,6 +214,8 @@ async def test_look_ups_answer_ids_only(stage: Stage, service: asyncpg.Connectio
             "TABLE", "SETOF", "run_id", "org_id", "audience_id", "endpoint_id", "erasure_id", "epoch",
             "pull_id",
         }  # fmt: skip
+        named = {"TABLE", "SETOF", "run_id", "org_id", "audience_id", "epoch"}
+        named |= {"message_id", "connection_id"}
         assert words <= named | {"uuid", "integer"}, row["result"]
 
     token = await stage.onlooker.fetchrow("select id, org_id from service_tokens limit 1")
@@ -225,6 +231,19 @@ async def test_look_ups_answer_ids_only(stage: Stage, service: asyncpg.Connectio
         assert {row[0] for row in await service.fetch(f"select {name}()")} >= everybody
     due = await service.fetch("select * from mcsync_due_runs(10)")
     assert {row["org_id"] for row in due} == everybody
+    everybodys = "select mcsync_transactional_organisation_ids()"
+    assert {row[0] for row in await service.fetch(everybodys)} >= everybody
+    hook = await stage.onlooker.fetchrow(
+        """update transactional_connections set webhook_token_hash = 'x' where org_id = $1
+           returning id, org_id""",
+        stage.ours.org.id,
+    )
+    found = await service.fetch("select * from mcsync_transactional_hook('x')")
+    assert found == [hook]
+    assert await service.fetch("select * from mcsync_transactional_hook('y')") == []
+    await stage.onlooker.execute("update transactional_connections set webhook_token_hash = null")
+    for name in ("mcsync_due_messages", "mcsync_due_outcomes"):
+        await service.fetch(f"select * from {name}(10)")
     orders = await service.fetch("select * from mcsync_due_orders(10)")
     assert {row["org_id"] for row in orders} == everybody
     erasures = await service.fetch("select * from mcsync_due_erasures(10)")

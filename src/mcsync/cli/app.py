@@ -15,6 +15,7 @@ from mcsync.cli.demo import demo
 from mcsync.cli.dev import dev
 from mcsync.cli.doctor import doctor
 from mcsync.cli.preferences import preferences
+from mcsync.cli.transactional import transactional
 
 EPILOG = """\
 Exit codes: 0 done, 1 unexpected failure, 2 wrong usage, 3 not configured, 4 refused (not found,
@@ -70,4 +71,5 @@ app.add_typer(erasures.erasures, name="erasures")
 app.add_typer(audit, name="audit")
 app.add_typer(sources.sources, name="sources")
 app.add_typer(campaigns, name="campaigns")
+app.add_typer(transactional, name="transactional")
 app.add_typer(keys.keys, name="keys")

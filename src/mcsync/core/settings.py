@@ -62,6 +62,8 @@ class Settings(BaseSettings):
     # Mailchimp
     mailchimp_url: str = "https://{dc}.api.mailchimp.com/3.0"
     """Base URL; `{dc}` becomes the data centre named by the API key. An emulator may stand here."""
+    mandrill_url: str = "https://mandrillapp.com/api/1.0"
+    """Base URL of the Transactional (Mandrill) API. An emulator may stand here."""
     slots_per_account: int = Field(8, ge=1, le=9)
     """Simultaneous bulk calls to one account, over all processes. Mailchimp allows 10 in all."""
     live_slots: int = Field(2, ge=1, le=9)

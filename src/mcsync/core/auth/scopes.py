@@ -33,6 +33,8 @@ class Scope(StrEnum):
     """Asking that somebody be asked to confirm: all that a publishable token may do."""
     SUBSCRIBERS_DIRECT = "subscribers:direct"
     """Subscribing somebody without asking them, on recorded proof."""
+    TRANSACTIONAL_READ = "transactional:read"
+    TRANSACTIONAL_SEND = "transactional:send"
 
 
 class Role(StrEnum):

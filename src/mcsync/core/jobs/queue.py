@@ -23,6 +23,8 @@ ERASURE: Final = "gdpr-erasure"
 SOURCE_PULL: Final = "source-pull"
 CAMPAIGN_STATS: Final = "mailchimp-campaign-stats-refresh"
 FORM_POST: Final = "mailchimp-form-post"
+TRANSACTIONAL_SEND: Final = "mailchimp-transactional-send"
+TRANSACTIONAL_OUTCOMES: Final = "mailchimp-transactional-outcomes"
 
 _EXPIRES_SECONDS: Final = 60
 """A ring nobody heard for so long is void: the dispatcher has rung again meanwhile."""

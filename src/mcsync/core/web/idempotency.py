@@ -205,7 +205,8 @@ class IdempotencyMiddleware:
         resources: Resources = scope["app"].state.resources
         settings = resources.settings
         org_id, actor = caller
-        fingerprint, receive = await _fingerprint(scope, receive, actor, settings.max_body_bytes)
+        limit = scope["app"].state.body_limits.get(scope["path"], settings.max_body_bytes)
+        fingerprint, receive = await _fingerprint(scope, receive, actor, limit)
         claim = _Claim(resources.db, org_id, _checked(key), fingerprint, uuid4())
         replay = await claim.take(timedelta(hours=settings.idempotency_hours))
         if replay is not None:

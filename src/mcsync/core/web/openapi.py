@@ -72,6 +72,11 @@ TAGS: Final = [
         "description": "Single members of an audience: a newsletter form's posts, and what an operator "
         "does for one person.",
     },
+    {
+        "name": "transactional",
+        "description": "Single messages such as confirmations, sent through Mailchimp Transactional "
+        "(Mandrill): queued durably, handed over once, with the outcome of every recipient.",
+    },
     {"name": "audit", "description": "Who did what, when: append-only and verifiable."},
     {"name": "health", "description": "For load balancers and monitors; needs no token."},
 ]

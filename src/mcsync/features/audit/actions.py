@@ -51,6 +51,15 @@ class AuditAction(StrEnum):
     SUBSCRIBERS_UNSUBSCRIBE = "subscribers.unsubscribe"
     SUBSCRIBERS_ARCHIVE = "subscribers.archive"
     SUBSCRIBERS_CREATE_OR_UPDATE = "subscribers.create_or_update"
+    TRANSACTIONAL_CONNECT = "transactional.connect"
+    TRANSACTIONAL_REPLACE_KEY = "transactional.replace_key"
+    TRANSACTIONAL_DISCONNECT = "transactional.disconnect"
+    TRANSACTIONAL_NEEDS_ATTENTION = "transactional.needs_attention"
+    TRANSACTIONAL_RECOVERED = "transactional.recovered"
+    TRANSACTIONAL_SEND = "transactional.send"
+    TRANSACTIONAL_CANCEL = "transactional.cancel"
+    TRANSACTIONAL_RESEND = "transactional.resend"
+    TRANSACTIONAL_UNCONFIRMED = "transactional.unconfirmed"
     ORGANISATION_CREATE = "organisation.create"
     TOKEN_CREATE = "token.create"  # noqa: S105 - an action, not a secret
     TOKEN_REVOKE = "token.revoke"  # noqa: S105 - an action, not a secret
