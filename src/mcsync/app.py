@@ -38,6 +38,7 @@ from mcsync.features.erasure import router as erasure
 from mcsync.features.preferences import deps as preferences_deps
 from mcsync.features.preferences import router as preferences
 from mcsync.features.segments import router as segments
+from mcsync.features.sources import router as sources
 from mcsync.features.sync import deps as sync_deps
 from mcsync.features.sync import explain_router
 from mcsync.features.sync import router as sync
@@ -56,6 +57,7 @@ ROUTERS = (
     sync.router,
     webhooks.router,
     webhooks.intake_router,
+    sources.router,
     audit.router,
     health.router,
 )

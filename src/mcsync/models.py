@@ -8,6 +8,7 @@ from mcsync.features.contacts import models as contacts
 from mcsync.features.erasure import models as erasure
 from mcsync.features.preferences import models as preferences
 from mcsync.features.segments import models as segments
+from mcsync.features.sources import models as sources
 from mcsync.features.sync import models as sync
 from mcsync.features.webhooks import models as webhooks
 
@@ -21,6 +22,7 @@ __all__ = [
     "platform",
     "preferences",
     "segments",
+    "sources",
     "sync",
     "webhooks",
 ]

@@ -29,6 +29,7 @@ from mcsync.core.jobs import (
     ORDER,
     SCHEDULED_SYNC,
     SEGMENT_SYNC,
+    SOURCE_PULL,
     WEBHOOK,
     WEBHOOKS,
 )
@@ -38,6 +39,8 @@ from mcsync.core.resources import Resources
 from mcsync.core.settings import Settings
 from mcsync.features.erasure import dispatch as erasure_dispatch
 from mcsync.features.erasure import jobs as erasure_jobs
+from mcsync.features.sources import dispatch as sources
+from mcsync.features.sources import jobs as source_jobs
 from mcsync.features.sync import dispatch, housekeeping, jobs
 from mcsync.features.webhooks import dispatch as webhook_dispatch
 from mcsync.features.webhooks import jobs as webhook_jobs
@@ -61,7 +64,9 @@ _LOOPS: Final[tuple[tuple[float, Callable[[Resources], Awaitable[Any]]], ...]] =
     (_DISPATCH_SECONDS, webhook_dispatch.ring_due),
     (_DISPATCH_SECONDS, erasure_dispatch.ring_due),
     (_CHECK_SECONDS, webhook_dispatch.ring_checks),
-    (_SCHEDULE_SECONDS, dispatch.schedule),
+    (_DISPATCH_SECONDS, sources.ring_due),
+    (_SCHEDULE_SECONDS, partial(dispatch.schedule, before=sources.before_sync)),
+    (_SCHEDULE_SECONDS, sources.schedule),
     (_TIDY_SECONDS, housekeeping.tidy),
     (_TIDY_SECONDS, webhooks.tidy),
 )
@@ -93,6 +98,7 @@ async def serve(settings: Settings) -> None:
     resources = await Resources.build(settings)
     stopping = asyncio.Event()
     worker_id = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
+    pulling = source_jobs.Pulling(pulled=dispatch.release_waiting)
     assert settings.redis_url is not None
     worker = Worker(
         functions=[
@@ -103,6 +109,7 @@ async def serve(settings: Settings) -> None:
             job(WEBHOOK, webhook_jobs.webhook),
             job(WEBHOOKS, webhook_jobs.webhooks),
             job(AUDIENCE_PULL, webhook_jobs.audience_pull),
+            job(SOURCE_PULL, source_jobs.source_pull),
         ],
         cron_jobs=[
             cron(jobs.scheduled_sync, name=SCHEDULED_SYNC + "-cron", hour=5, minute=0, second=0)
@@ -112,6 +119,8 @@ async def serve(settings: Settings) -> None:
             "stopping": stopping,
             "worker_id": worker_id,
             "runs": asyncio.Semaphore(MAX_RUNS),
+            "pulling": pulling,
+            "before_sync": sources.before_sync,
         },
         handle_signals=False,
         max_jobs=MAX_RUNS + _ROOM_FOR_ORDERS,
@@ -139,6 +148,7 @@ async def serve(settings: Settings) -> None:
     finally:
         stopping.set()
         await _drain(worker, listening)
+        await pulling.drain()
         for task in (*tasks, stopped):
             task.cancel()
         await asyncio.gather(*tasks, stopped, return_exceptions=True)

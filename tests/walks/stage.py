@@ -20,10 +20,13 @@ from redis import Redis
 from sqlalchemy import Table, text
 
 from mcsync.app import create_app
-from mcsync.core.auth import Role
+from mcsync.core.auth import Actor, Role
 from mcsync.core.resources import Resources
 from mcsync.core.settings import Settings
 from mcsync.features.erasure import work as erasures
+from mcsync.features.sources import service as sources
+from mcsync.features.sources.pulls import Wish
+from mcsync.features.sources.service import NewSource
 from mcsync.features.sync import execute
 from mcsync.features.webhooks import registration
 from mcsync.models import Base
@@ -197,6 +200,11 @@ def valid_calls(tenant: Tenant) -> dict[str, Call]:
         "segments_delete": Call(body={"id": ids["doomed"]}),
         "webhooks_list": Call({"limit": "1"}),
         "webhooks_rotate": Call(body=here),
+        "sources_list": Call({"limit": "1"}),
+        "sources_get": Call({"id": ids["source"]}),
+        "sources_pull": Call(body={"id": ids["source"]}),
+        "sources_get_pull": Call({"id": ids["pull"]}),
+        "sources_list_pulls": Call({"sourceId": ids["source"]}),
         "audit_list": Call({"entityId": ids["held"]}),
         "audit_export": Call({"entityId": ids["held"], "format": "csv"}),
         "audit_verify": Call(),
@@ -242,6 +250,7 @@ async def furnish(tenant: Tenant, resources: Resources) -> None:
     ids["held"] = await _sync(tenant, resources, "synced", "awaiting_approval")
     queued = await tenant.done("segments_sync", Call(body={"id": ids["waiting"]}))
     ids["queued"] = queued["id"]
+    await _furnish_source(tenant, resources)
     out = {**tenant.entity(3), "status": "opted_out", "source": f"form {tenant.word}"}
     await tenant.done("preferences_update_opt_status", Call(body=out))
     await _erase(tenant, resources)
@@ -275,6 +284,25 @@ async def _erase(tenant: Tenant, resources: Resources) -> None:
     ids["erasure"] = waiting["id"]
     (target,) = [t for t in waiting["targets"] if t["accountId"].startswith("closed")]
     ids["target"] = target["id"]
+
+
+SOURCE_PASSWORD = "canary-s0urce-passw0rd"
+"""In the URL of each organisation's source, where nobody listens."""
+
+
+async def _furnish_source(tenant: Tenant, resources: Resources) -> None:
+    """A source that cannot be reached, and a pull that failed for it."""
+    actor = Actor.cli(tenant.org.id, "op")
+    source = NewSource(
+        name=f"hr {tenant.word}", url=f"postgresql://{tenant.word}:{SOURCE_PASSWORD}@127.0.0.1:9/hr",
+        query=f"select '{tenant.word}' as entity_id, 'vendor' as entity_type, mail as email from t",
+        mode="full", columns={}, constants={},
+    )  # fmt: skip
+    made = await sources.add(resources, actor, source, check=False)
+    tenant.ids["source"] = str(made.id)
+    pulled, _ = await sources.pull_now(resources, actor, source.name, Wish(), owner="walk")
+    assert pulled.status == "failed", pulled
+    tenant.ids["pull"] = str(pulled.id)
 
 
 async def _sync(tenant: Tenant, resources: Resources, segment: str, status: str) -> str:

@@ -13,7 +13,7 @@ from mcsync.core.auth import Role
 from mcsync.features.sync import withdrawals
 from mcsync.models import Base
 from tests.walks.description import operation
-from tests.walks.stage import Call, Stage, Tenant, furnish, send, valid_calls, work
+from tests.walks.stage import SOURCE_PASSWORD, Call, Stage, Tenant, furnish, send, valid_calls, work
 
 _HOLD_ADDRESSES = {
     ("audience_aliases", "email"),
@@ -65,7 +65,7 @@ async def test_secrets_and_addresses_stay_where_they_belong(
     answer = await send(tenant.api, operation("connection_connect"), Call(body={"apiKey": refused}))
     assert answer.json()["code"] in {"api_key_refused", "account_mismatch"}, answer.text
 
-    secrets = [tenant.api_key, refused, *tenant.tokens.values()]
+    secrets = [tenant.api_key, refused, SOURCE_PASSWORD, *tenant.tokens.values()]
     secrets += [secret.partition("-us")[0] for secret in secrets]
     lines = log.getvalue()
     assert lines.count("\n") > 50

@@ -25,7 +25,13 @@ OWN_ONLY = {
 }  # fmt: skip
 """Take no ids. The last one would change our own organisation, and nothing names another one in it."""
 
-OWN_LISTS = {"preferences_list", "preferences_list_erasures", "segments_list", "webhooks_list"}
+OWN_LISTS = {
+    "preferences_list",
+    "preferences_list_erasures",
+    "segments_list",
+    "sources_list",
+    "webhooks_list",
+}
 """Lists without an argument that could be foreign: they show our own rows."""
 EMPTY = {"contacts_list", "audit_list"}
 """Filters: whoever is not ours matches nothing."""
@@ -74,6 +80,7 @@ def foreign_calls(ours: Tenant, theirs: Tenant) -> dict[str, Call]:
     calls["segments_list"] = Call({"limit": "200"})
     calls["webhooks_list"] = Call({"limit": "200"})
     calls["preferences_list_erasures"] = Call({"limit": "200"})
+    calls["sources_list"] = Call({"limit": "200"})
     definition = {"segmentType": "mixed", "audienceId": theirs.list_id}
     return calls | {
         "contacts_get_import ": Call({"id": theirs.ids["statements"]}),

@@ -28,6 +28,8 @@ LOOK_UPS = {
     "mcsync_due_webhook_checks",
     "mcsync_due_audience_pulls",
     "mcsync_due_erasures",
+    "mcsync_due_source_pulls",
+    "mcsync_source_organisation_ids",
 }
 ERASERS = {"mcsync_forget_history": "mcsync_eraser"}
 """What an erasure may do beyond the service's own rights, and as whom."""
@@ -206,6 +208,7 @@ async def test_look_ups_answer_ids_only(stage: Stage, service: asyncpg.Connectio
         words = set(row["result"].replace(",", " ").replace("(", " ").replace(")", " ").split())
         named = {
             "TABLE", "SETOF", "run_id", "org_id", "audience_id", "endpoint_id", "erasure_id", "epoch",
+            "pull_id",
         }  # fmt: skip
         assert words <= named | {"uuid", "integer"}, row["result"]
 
@@ -214,7 +217,11 @@ async def test_look_ups_answer_ids_only(stage: Stage, service: asyncpg.Connectio
     assert await service.fetchval("select mcsync_token_org($1)", token["id"]) == token["org_id"]
     assert await service.fetchval("select mcsync_token_org($1)", uuid4()) is None
     everybody = {stage.ours.org.id, stage.theirs.org.id}
-    for name in ("mcsync_organisation_ids", "mcsync_connected_organisation_ids"):
+    for name in (
+        "mcsync_organisation_ids",
+        "mcsync_connected_organisation_ids",
+        "mcsync_source_organisation_ids",
+    ):
         assert {row[0] for row in await service.fetch(f"select {name}()")} >= everybody
     due = await service.fetch("select * from mcsync_due_runs(10)")
     assert {row["org_id"] for row in due} == everybody
@@ -222,6 +229,10 @@ async def test_look_ups_answer_ids_only(stage: Stage, service: asyncpg.Connectio
     assert {row["org_id"] for row in orders} == everybody
     erasures = await service.fetch("select * from mcsync_due_erasures(10)")
     assert {row["org_id"] for row in erasures} == everybody
+    await stage.onlooker.execute("update source_pulls set status = 'queued'")
+    pulls = await service.fetch("select * from mcsync_due_source_pulls(10)")
+    await stage.onlooker.execute("update source_pulls set status = 'failed'")
+    assert {row["org_id"] for row in pulls} == everybody
 
 
 async def test_history_is_forgotten_for_an_erasure_under_way_and_within_the_organisation(

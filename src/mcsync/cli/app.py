@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import mcsync
-from mcsync.cli import erasures, keys, platform, processes, segments, webhooks
+from mcsync.cli import erasures, keys, platform, processes, segments, sources, webhooks
 from mcsync.cli.audit import audit
 from mcsync.cli.contacts import contacts
 from mcsync.cli.demo import demo
@@ -67,4 +67,5 @@ app.add_typer(segments.runs, name="runs")
 app.add_typer(webhooks.webhooks, name="webhooks")
 app.add_typer(erasures.erasures, name="erasures")
 app.add_typer(audit, name="audit")
+app.add_typer(sources.sources, name="sources")
 app.add_typer(keys.keys, name="keys")

@@ -24,6 +24,7 @@ from mcsync.features.audit import AuditAction
 from mcsync.features.connection import service as connection
 from mcsync.features.erasure import service as erasure
 from mcsync.features.erasure.subject import subject_context
+from mcsync.features.sources import service as sources
 from mcsync.features.webhooks import service as webhooks
 
 keys = typer.Typer(no_args_is_help=True, help="Master keys that seal the stored secrets.")
@@ -78,6 +79,7 @@ async def _rotate(resources: Resources, org_id: UUID) -> int:
         renewed += await connection.rewrap_key(resources, session)
         renewed += await webhooks.rewrap(resources, session)
         renewed += await erasure.rewrap_subjects(resources, session)
+        renewed += await sources.rewrap_urls(resources, session)
         if renewed:
             audit.record(
                 session,
@@ -159,6 +161,7 @@ async def _secrets(session: AsyncSession, org_id: UUID) -> list[tuple[str, str]]
         found.append((live.api_key, connection.key_context(org_id, live.id)))
     for erasure_id, envelope in await erasure.sealed_subjects(session):
         found.append((envelope, subject_context(org_id, erasure_id)))
+    found += await sources.sealed_urls(session)
     return found + await webhooks.envelopes(session)
 
 

@@ -95,6 +95,12 @@ class Settings(BaseSettings):
     order_barrier_seconds: int = Field(120, ge=1)
     """How long an order waits for a call under way whose answer is unknown."""
 
+    # Sources
+    source_wait_minutes: int = Field(30, ge=0, le=12 * 60)
+    """How long the nightly sync of an organisation waits for the pulls of its sources; then it goes on."""
+    source_pull_minutes: int = Field(60, ge=1, le=24 * 60)
+    """The longest that one pull may take from beginning to end."""
+
     # Logs
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """The least important events that are written."""

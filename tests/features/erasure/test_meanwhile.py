@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -178,7 +179,7 @@ class TestASyncOfThatVeryPerson:
         claimed = await _claimed(world, run.id)
         row = calls.Row(
             1, UUID(subscriber_hash(ADA)), ADA, "add", "new", "absent", "subscribed", "", None, None,
-            None, None, None, "",
+            None, None, None, "", False,
         )  # fmt: skip
         await acts.erase(person)
         async with world.resources.db.transaction(world.org.id) as session:
@@ -190,11 +191,8 @@ class TestASyncOfThatVeryPerson:
 
 
 async def _claimed(world: World, run_id: UUID) -> Claimed:
-    (row,) = await world.sql(
-        """select id, org_id, segment_id, audience_id, status, dry_run, leave, approved, epoch,
-                  attempts, plan_xmin, request_id from sync_runs where id = :id""",
-        id=run_id,
-    )
+    columns = ", ".join(field.name for field in fields(Claimed))
+    (row,) = await world.sql(f"select {columns} from sync_runs where id = :id", id=run_id)
     return Claimed(*row)
 
 
@@ -284,8 +282,7 @@ class TestAPostOfMailchimpThatComesLate:
 class TestConsentOfTheSameMoment:
     async def test_either_comes_before_or_is_refused(self, world: World, acts: Acts) -> None:
         """Recorded in a transaction that commits while the erasure waits for the contact."""
-        person = await world.contact(ADA)
-        asking: asyncio.Task[ErasureView] | None = None
+        person = await world.contact(ADA, opted=None)
         async with world.resources.db.transaction(world.org.id) as session:
             await preferences.record(
                 session, world.actor, entity_type="employee", entity_id=person, status="opted_out",

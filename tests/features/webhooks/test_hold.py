@@ -123,9 +123,9 @@ class TestHeld:
         await hold(world)
         await world.wait()
         await world.opt(person, "in")
-        await world.orders()
+        await world.live()
         assert await world.status(ADA) == "unsubscribed"
 
         await world.sql("update audience_members set hold_until = null")
-        await world.orders()
+        await world.live()
         assert await world.status(ADA) == "subscribed"

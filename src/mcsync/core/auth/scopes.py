@@ -25,6 +25,8 @@ class Scope(StrEnum):
     AUDIT_READ = "audit:read"
     CAMPAIGNS_READ = "campaigns:read"
     CAMPAIGNS_WRITE = "campaigns:write"
+    SOURCES_READ = "sources:read"
+    SOURCES_PULL = "sources:pull"
 
 
 class Role(StrEnum):
@@ -36,7 +38,7 @@ class Role(StrEnum):
 
 
 _VIEWER: Final = frozenset(scope for scope in Scope if scope.endswith(":read"))
-_OWNERS_ONLY: Final = frozenset({Scope.CONNECTION_MANAGE, Scope.CONSENT_ERASE})
+_OWNERS_ONLY: Final = frozenset({Scope.CONNECTION_MANAGE, Scope.CONSENT_ERASE, Scope.SOURCES_PULL})
 _SCOPES: Final = {
     Role.VIEWER: _VIEWER,
     Role.EDITOR: frozenset(Scope) - _OWNERS_ONLY,
@@ -45,5 +47,5 @@ _SCOPES: Final = {
 
 
 def scopes_of(role: Role) -> frozenset[Scope]:
-    """viewer reads; editor also writes, runs and approves; owner also connects and erases."""
+    """viewer reads; editor also writes, runs and approves; owner also connects, erases and pulls sources."""
     return _SCOPES[role]

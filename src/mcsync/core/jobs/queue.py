@@ -20,6 +20,7 @@ WEBHOOK: Final = "mailchimp-webhook"
 WEBHOOKS: Final = "mailchimp-webhooks"
 AUDIENCE_PULL: Final = "mailchimp-audience-pull"
 ERASURE: Final = "gdpr-erasure"
+SOURCE_PULL: Final = "source-pull"
 
 _EXPIRES_SECONDS: Final = 60
 """A ring nobody heard for so long is void: the dispatcher has rung again meanwhile."""

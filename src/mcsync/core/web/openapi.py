@@ -57,6 +57,11 @@ TAGS: Final = [
         "name": "webhooks",
         "description": "How mcsync hears within seconds of what people do at Mailchimp.",
     },
+    {
+        "name": "sources",
+        "description": "Queries against the organisation's own databases, from which contacts are pulled "
+        "every night and on demand; set up by operators.",
+    },
     {"name": "audit", "description": "Who did what, when: append-only and verifiable."},
     {"name": "health", "description": "For load balancers and monitors; needs no token."},
 ]

@@ -37,6 +37,10 @@ class AuditAction(StrEnum):
     ERASURE_CLOSE_TARGET = "erasure.close_target"
     ERASURE_COMPLETE = "erasure.complete"
     SUPPRESSION_LIFT = "suppression.lift"
+    SOURCES_ADD = "sources.add"
+    SOURCES_REMOVE = "sources.remove"
+    SOURCES_PULL = "sources.pull"
+    SOURCES_FINISH = "sources.finish"
     ORGANISATION_CREATE = "organisation.create"
     TOKEN_CREATE = "token.create"  # noqa: S105 - an action, not a secret
     TOKEN_REVOKE = "token.revoke"  # noqa: S105 - an action, not a secret

@@ -25,7 +25,8 @@ class Contact(Identified, OrgScopedRow, Timestamped, ChangeTracked, Base):
     ``address_hash`` is Mailchimp's MD5 of the normalised address, kept as a uuid (16 bytes) since every
     join of a sync runs over it; ``address_key`` is the organisation's keyed hash (HMAC) of the same,
     under which a withdrawal or erasure survives. Both are null where there is no usable address.
-    ``deleted_at``: the contact left; nothing of it is erased.
+    ``deleted_at``: the contact left; nothing of it is erased. ``source_id``: the source whose pull
+    brought the contact last, if one ever did.
     """
 
     __tablename__ = "contacts"
@@ -44,11 +45,18 @@ class Contact(Identified, OrgScopedRow, Timestamped, ChangeTracked, Base):
     attributes: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
     version: Mapped[int] = mapped_column(server_default="1")
     deleted_at: Mapped[datetime | None]
+    source_id: Mapped[UUID | None]
 
     __table_args__ = (
         Index("uq_contacts_entity", "org_id", "entity_type", "entity_id", unique=True),
         Index("ix_contacts_address", "org_id", "address_hash"),
         Index("ix_contacts_changed", "org_id", "changed_xid"),
+        Index(
+            "ix_contacts_source",
+            "org_id",
+            "source_id",
+            postgresql_where=text("source_id is not null"),
+        ),
     )
 
 

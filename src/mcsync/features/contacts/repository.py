@@ -12,6 +12,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from mcsync.core.db import org_of
 from mcsync.features.contacts.models import Contact, ImportRejection, ImportReport
 
+TAKEN_ALL_THE_SAME = "opt_in_not_newer"
+"""The one code that is reported of a row that was taken."""
+
 
 @dataclass(frozen=True, slots=True)
 class ContactFilter:
@@ -117,3 +120,18 @@ async def rejections(
         query = query.where(tuple_(ImportRejection.line, ImportRejection.field) > after)
     query = query.order_by(ImportRejection.line, ImportRejection.field).limit(limit)
     return list((await session.execute(query)).scalars())
+
+
+async def refused_lines(
+    session: AsyncSession, report_id: UUID, *, first: int, last: int
+) -> set[int]:
+    """Which lines of a part of an import were not taken."""
+    rows = await session.execute(
+        select(ImportRejection.line).where(
+            ImportRejection.org_id == org_of(session),
+            ImportRejection.import_id == report_id,
+            ImportRejection.line.between(first, last),
+            ImportRejection.code != TAKEN_ALL_THE_SAME,
+        )
+    )
+    return set(rows.scalars())

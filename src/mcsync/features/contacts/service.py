@@ -64,7 +64,9 @@ _KIND_NAMES: Final = frozenset(kind.kind for kind in _KINDS.values())
 
 
 @dataclass(frozen=True, slots=True)
-class _Counted:
+class Counted:
+    """What became of the rows of an import."""
+
     received: int
     created: int
     updated: int
@@ -83,11 +85,11 @@ async def upsert(
     """Creates or changes contacts. Raises ConflictError (``confirm_withdrawals``)."""
     given = [contact.model_dump(by_alias=True, exclude_unset=True) for contact in contacts]
     async with resources.db.transaction(actor.org_id) as session:
-        stager = await _stager(resources, session)
+        stager = await row_stager(resources, session)
         intake = ObjectIntake(stager)
         await staging.create(session)
         await staging.copy(session, pieces(intake, _once(orjson.dumps(given))))
-        counted, consent = await _take(
+        counted, consent = await take(
             session, intake, stager, sink, confirm_withdrawals=confirm_withdrawals,
             source="api", proof={},
         )  # fmt: skip
@@ -98,7 +100,7 @@ async def upsert(
             AuditAction.CONTACTS_UPSERT,
             entity="contact",
             entity_id=None,
-            diff=_diff(counted, consent),
+            diff=consent_diff(counted, consent),
         )
     rejections = [
         RejectedIndex(index=line, field=field or None, code=code, message=message_of(code))
@@ -128,11 +130,11 @@ async def import_file(
         )
     import_id = uuid7()
     async with resources.db.transaction(actor.org_id) as session:
-        stager = await _stager(resources, session)
+        stager = await row_stager(resources, session)
         intake = kind(stager)
         await staging.create(session)
         await staging.copy(session, pieces(intake, body))
-        counted, consent = await _take(
+        counted, consent = await take(
             session, intake, stager, sink, confirm_withdrawals=confirm_withdrawals,
             source="import", proof={"importId": str(import_id)},
         )  # fmt: skip
@@ -147,7 +149,7 @@ async def import_file(
             AuditAction.CONTACTS_IMPORT,
             entity="contact_import",
             entity_id=import_id,
-            diff=_diff(counted, consent),
+            diff=consent_diff(counted, consent),
         )
     return ImportResult(
         **asdict(counted),
@@ -231,18 +233,22 @@ async def _require(session: AsyncSession, entity_type: str, entity_id: str) -> A
     return contact
 
 
-async def _stager(resources: Resources, session: AsyncSession) -> RowStager:
+async def row_stager(resources: Resources, session: AsyncSession) -> RowStager:
+    """What checks and writes the rows of an import; it may be used in this transaction only."""
     addresses = Addresses(await resources.hash_keys.hash_key(session))
     # one more HMAC a row, only where somebody was erased
     erased = await staging.erased_entities(session)
     return RowStager(addresses, resources.clock, entity_keys=erased)
 
 
-async def _take(
+async def take(
     session: AsyncSession, intake: Intake, stager: RowStager, sink: ConsentSink, *,
-    confirm_withdrawals: bool, source: str, proof: dict[str, str],
-) -> tuple[_Counted, ConsentCounts]:  # fmt: skip
-    """Merges what is staged, and records the consent in it."""
+    confirm_withdrawals: bool, source: str, proof: dict[str, str], source_id: UUID | None = None,
+) -> tuple[Counted, ConsentCounts]:  # fmt: skip
+    """Merges what is staged, and records the consent in it. ``source_id``: see :func:`staging.merge`.
+
+    Raises ConflictError (``confirm_withdrawals``, ``erased_meanwhile``).
+    """
     await staging.prepare(session, intake.received)
     await staging.lock_merge(session)
     if not stager.entity_keys and await staging.erased_entities(session):
@@ -256,13 +262,13 @@ async def _take(
     await staging.refuse_duplicates(session)
     if intake.consent and not confirm_withdrawals:
         await sink.guard_withdrawals(session, staging.STAGED)
-    merged = await staging.merge(session, intake.fields, masked=intake.masked)
+    merged = await staging.merge(session, intake.fields, masked=intake.masked, source_id=source_id)
     consent = ConsentCounts()
     if intake.consent:
         consent = await sink.apply_staged(
             session, staging.STAGED, default_source=source, proof=proof
         )
-    counted = _Counted(
+    counted = Counted(
         intake.received, merged.created, merged.updated, merged.unchanged,
         await staging.refused(session),
     )  # fmt: skip
@@ -314,7 +320,8 @@ def reported_line(line: int, field: str, code: str) -> RejectedLine:
     return RejectedLine(line=line, field=field or None, code=code, message=message_of(code))
 
 
-def _diff(counted: _Counted, consent: ConsentCounts) -> dict[str, object]:
+def consent_diff(counted: Counted, consent: ConsentCounts) -> dict[str, object]:
+    """The difference that an import's audit entry carries: counts, nobody's data."""
     return {
         **asdict(counted),
         "optedIn": consent.opted_in,

@@ -150,12 +150,15 @@ async def refuse_suppressed(session: AsyncSession) -> None:
         await session.execute(text(_SUPPRESSED), org)
 
 
-async def merge(session: AsyncSession, fields: Collection[str], *, masked: bool) -> Merged:
+async def merge(
+    session: AsyncSession, fields: Collection[str], *, masked: bool, source_id: UUID | None = None
+) -> Merged:
     """Creates and changes contacts from the rows to take.
 
     ``fields``: those the file provides; others keep their value. ``masked``: rows differ in what they
     provide (``provided``). A row that changes nothing bumps no version; a changed address moves the one
-    before to ``contact_addresses``; a contact that had left is back.
+    before to ``contact_addresses``; a contact that had left is back. ``source_id``: the source that the
+    rows were pulled from; they carry its mark from now on, which is no change of theirs.
     """
     org_id = org_of(session)
     total = await session.scalar(text(f"select count(*) from {STAGED} where code is null"))
@@ -163,22 +166,32 @@ async def merge(session: AsyncSession, fields: Collection[str], *, masked: bool)
     # ids of one import are one UUIDv7 with the line counted in, which is unique and cheap
     base = uuid7().hex
     inserted = await session.execute(
-        text(_INSERT), {"org": org_id, "head": base[:20], "tail": base[28:]}
+        text(_INSERT),
+        {"org": org_id, "head": base[:20], "tail": base[28:], "source": source_id},
     )
     created = inserted.rowcount  # type: ignore[attr-defined]
+    if source_id is not None:
+        await session.execute(text(_MARK), {"org": org_id, "source": source_id})
     return Merged(created, updated or 0, (total or 0) - created - (updated or 0))
 
 
 _INSERT = f"""
 insert into contacts (id, org_id, entity_type, entity_id, email, address_hash, address_key,
-    {", ".join(OPTIONAL_FIELDS.values())}, attributes)
+    {", ".join(OPTIONAL_FIELDS.values())}, attributes, source_id)
 select cast(:head || lpad(to_hex(s.line), 8, '0') || :tail as uuid), :org,
     s.entity_type, s.entity_id, s.email, s.address_hash, s.address_key,
-    {", ".join("s." + column for column in OPTIONAL_FIELDS.values())}, jsonb_strip_nulls(s.attributes)
+    {", ".join("s." + column for column in OPTIONAL_FIELDS.values())}, jsonb_strip_nulls(s.attributes),
+    cast(:source as uuid)
 from {STAGED} s
 where s.code is null and not exists (
     select from contacts c
     where c.org_id = :org and c.entity_type = s.entity_type and c.entity_id = s.entity_id)
+"""
+
+_MARK = f"""
+update contacts c set source_id = :source from {STAGED} s
+where s.code is null and c.org_id = :org and c.entity_type = s.entity_type
+  and c.entity_id = s.entity_id and c.source_id is distinct from :source
 """
 
 

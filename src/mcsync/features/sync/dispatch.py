@@ -5,7 +5,8 @@ Safe in any number of processes. Redis may lose everything: within a second all 
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, time, timedelta
+from collections.abc import Awaitable, Callable
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -14,7 +15,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from mcsync.core.auth import Actor
-from mcsync.core.jobs import ORDER, SCHEDULED_SYNC, SEGMENT_SYNC
+from mcsync.core.jobs import ORDER, SCHEDULED_SYNC, SEGMENT_SYNC, last_due
 from mcsync.core.resources import Resources
 from mcsync.features import audit
 from mcsync.features.audit import AuditAction
@@ -22,8 +23,8 @@ from mcsync.features.sync import runs
 
 _log = structlog.get_logger(__name__)
 
-DAILY_AT = time(5, 0, tzinfo=UTC)
-"""When ``mailchimp-scheduled-sync`` is due."""
+Before = Callable[[Resources, AsyncSession, datetime], Awaitable[datetime | None]]
+"""What an organisation does before its nightly sync; answers how long the sync waits for it, if at all."""
 _MOST = 100
 
 
@@ -43,14 +44,10 @@ async def ring_due(resources: Resources) -> int:
     return len(due_runs) + len(due_orders)
 
 
-def last_due(now: datetime) -> datetime:
-    """The latest moment at or before ``now`` when the daily sync was due."""
-    today = datetime.combine(now.astimezone(UTC).date(), DAILY_AT)
-    return today if today <= now else today - timedelta(days=1)
-
-
-async def schedule(resources: Resources) -> int:
+async def schedule(resources: Resources, before: Before | None = None) -> int:
     """``mailchimp-scheduled-sync``: one run for every live segment of every connected organisation.
+
+    With ``before``, an organisation's runs wait as long as that says, or until :func:`release_waiting`.
 
     Does nothing where the latest 05:00 UTC was already served; makes up one that was missed while no
     worker was running. One process at a time (the row is locked). Answers how many runs were made.
@@ -75,7 +72,7 @@ async def schedule(resources: Resources) -> int:
         ).scalars()
         made = 0
         for org_id in organisations:
-            made += await _schedule_one(resources, org_id)
+            made += await _schedule_one(resources, org_id, due, before)
         await tick.execute(
             text("update job_ticks set due_at = :due where job = :job"),
             {"job": SCHEDULED_SYNC, "due": due},
@@ -84,14 +81,18 @@ async def schedule(resources: Resources) -> int:
     return made
 
 
-async def _schedule_one(resources: Resources, org_id: UUID) -> int:
+async def _schedule_one(
+    resources: Resources, org_id: UUID, due: datetime, before: Before | None
+) -> int:
     actor = Actor.system(org_id, SCHEDULED_SYNC)
     made = 0
     async with resources.db.transaction(org_id) as session:
+        not_before = await before(resources, session, due) if before else None
         for segment in await _segments(session):
             run_id, new = await runs.create(
-                session, segment_id=segment.id, audience_id=segment.audience_id, trigger="schedule"
-            )
+                session, segment_id=segment.id, audience_id=segment.audience_id, trigger="schedule",
+                not_before=not_before,
+            )  # fmt: skip
             if new:
                 made += 1
                 audit.record(
@@ -99,6 +100,19 @@ async def _schedule_one(resources: Resources, org_id: UUID) -> int:
                     diff={"trigger": "schedule"},
                 )  # fmt: skip
     return made
+
+
+async def release_waiting(resources: Resources, org_id: UUID) -> None:
+    """What the organisation's nightly runs waited for is done: they may begin."""
+    async with resources.db.transaction(org_id) as session:
+        await session.execute(
+            text(
+                """update sync_runs set next_attempt_at = clock_timestamp()
+                   where org_id = :org and status = 'queued' and trigger = 'schedule'
+                     and next_attempt_at > clock_timestamp()"""
+            ),
+            {"org": org_id},
+        )
 
 
 async def _segments(session: AsyncSession) -> list[Any]:

@@ -34,4 +34,4 @@ async def order(ctx: dict[str, Any], org_id: str, audience_id: str) -> None:
 
 async def scheduled_sync(ctx: dict[str, Any], *_: object) -> None:
     """``mailchimp-scheduled-sync``: a run for every live segment, where the day's is still due."""
-    await dispatch.schedule(ctx["resources"])
+    await dispatch.schedule(ctx["resources"], ctx.get("before_sync"))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -54,21 +55,24 @@ async def create(
     dry_run: bool = False,
     leave: bool = False,
     request_id: str | None = None,
+    not_before: datetime | None = None,
 ) -> tuple[UUID, bool]:
     """A new run, or the live one of the segment; answers (id, is new).
 
-    A run that waits for approval ends as ``superseded``: the new one plans anew.
+    A run that waits for approval ends as ``superseded``: the new one plans anew. ``not_before``: the run
+    waits until then; asked for once more by a person, it begins at once.
     """
     params = {
         "segment": segment_id, "audience": audience_id, "trigger": trigger, "dry": dry_run,
-        "leave": leave, "request": request_id,
+        "leave": leave, "request": request_id, "not_before": not_before,
     }  # fmt: skip
     row = (
         await session.execute(
             text(
                 """insert into sync_runs (org_id, segment_id, audience_id, trigger, dry_run, leave,
-                                          request_id)
-                   select org_id, id, :audience, :trigger, :dry, :leave, :request
+                                          request_id, next_attempt_at)
+                   select org_id, id, :audience, :trigger, :dry, :leave, :request,
+                          coalesce(cast(:not_before as timestamptz), now())
                    from contact_segments where id = :segment
                    on conflict (segment_id) where not dry_run and not immediate
                        and status in ('queued', 'pulling', 'planning', 'pushing') do nothing
@@ -78,6 +82,14 @@ async def create(
         )
     ).one_or_none()
     if row is None:
+        if trigger != "schedule":
+            await session.execute(
+                text(
+                    """update sync_runs set next_attempt_at = now()
+                       where segment_id = :segment and status = 'queued' and next_attempt_at > now()"""
+                ),
+                {"segment": segment_id},
+            )
         live = await session.execute(
             text(
                 """select id from sync_runs where segment_id = :segment and not dry_run and not immediate

@@ -80,6 +80,12 @@ class EndpointGoneError(McsyncError):
 
 
 register_problem(
+    "no_public_url",
+    409,
+    "Mailchimp has no way to us",
+    "Set MCSYNC_PUBLIC_URL to the address under which Mailchimp reaches this service, and restart.",
+)
+register_problem(
     "webhook_removed",
     410,
     "This webhook is not in use any more",

@@ -1,0 +1,142 @@
+"""Sources in PostgreSQL, by asyncpg and its server-side cursors."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from typing import Any, Final
+
+import asyncpg
+from asyncpg import exceptions as failures
+
+from mcsync.features.sources import errors
+from mcsync.features.sources.drivers.base import CONNECT_SECONDS, GRACE_SECONDS, Rows
+from mcsync.features.sources.drivers.url import SourceUrl
+from mcsync.features.sources.statements import with_keys
+from mcsync.features.sources.values import Clock
+
+# For this transaction only: what a pooler hands on to the next client is as it was.
+_LIMITS: Final = """
+select set_config('statement_timeout', $1, true), set_config('lock_timeout', '10s', true),
+       set_config('idle_in_transaction_session_timeout', $2, true), set_config('timezone', 'UTC', true)
+"""
+
+
+@contextmanager
+def _explained(seconds: int) -> Iterator[None]:
+    try:
+        yield
+    except (failures.InvalidAuthorizationSpecificationError, failures.InvalidPasswordError):
+        raise errors.refused_login() from None
+    except failures.InvalidCatalogNameError:
+        raise errors.refused_query("there is no such database.") from None
+    except failures.ReadOnlySQLTransactionError:
+        raise errors.wrote() from None
+    except failures.QueryCanceledError:
+        raise errors.too_slow(seconds) from None
+    except (failures.TooManyConnectionsError, failures.CannotConnectNowError):
+        raise errors.busy() from None
+    except failures.PostgresError as error:
+        raise _refused(error) from None
+    except TimeoutError:
+        raise errors.too_slow(seconds) from None
+    except (failures.InterfaceError, failures.InternalClientError, OSError):
+        raise errors.unreachable() from None
+    except (TypeError, ValueError, OverflowError):  # a value that the column does not take
+        raise errors.refused_query("a value is of another type than its column.") from None
+
+
+def _refused(error: failures.PostgresError) -> errors.SourceError:
+    state = getattr(error, "sqlstate", None) or ""
+    if state[:2] in {"08", "57"}:
+        return errors.unreachable()
+    # Class 42 is about the statement's text; all others may be about a row.
+    sentence = getattr(error, "message", None) if state.startswith("42") else None
+    return errors.refused_query(f"SQLSTATE {state}.", sentence=sentence)
+
+
+@asynccontextmanager
+async def _connected(url: SourceUrl) -> AsyncIterator[asyncpg.Connection]:
+    with _explained(CONNECT_SECONDS):
+        try:
+            connection = await asyncpg.connect(
+                url.raw, timeout=CONNECT_SECONDS, statement_cache_size=0
+            )
+        except TimeoutError:
+            raise errors.unreachable() from None
+    try:
+        yield connection
+    finally:
+        # a session in the middle of a result is ended, not waited for
+        with suppress(Exception):
+            async with asyncio.timeout(2):
+                await connection.close(timeout=1)
+        connection.terminate()
+
+
+class _Reader:
+    def __init__(self, connection: asyncpg.Connection, seconds: int) -> None:
+        self._connection = connection
+        self._seconds = seconds
+        self._wait = seconds + GRACE_SECONDS
+        self._cursor: Any = None
+
+    async def clock(self) -> Clock:
+        with _explained(self._seconds):
+            row = await self._connection.fetchrow(
+                "select now() as aware, greatest(localtimestamp, timezone('UTC', now())) as naive",
+                timeout=self._wait,
+            )
+        assert row is not None
+        return Clock(row["aware"], row["naive"])
+
+    async def open(self, sql: str, *parameters: Any) -> tuple[str, ...]:
+        with _explained(self._seconds):
+            statement = await self._connection.prepare(sql, timeout=self._wait)
+            self._cursor = await statement.cursor(*parameters, timeout=self._wait)
+            return tuple(column.name for column in statement.get_attributes())
+
+    async def fetch(self, most: int) -> Rows:
+        with _explained(self._seconds):
+            rows: Rows = await self._cursor.fetch(most, timeout=self._wait)
+            return rows
+
+
+@asynccontextmanager
+async def reading(url: SourceUrl, *, seconds: int) -> AsyncIterator[_Reader]:
+    """A session that sees one moment of the database and can change nothing."""
+    async with _connected(url) as connection:
+        with _explained(seconds):
+            await connection.execute("begin isolation level repeatable read, read only")
+            await connection.execute(_LIMITS, str(seconds * 1000), str((seconds + 60) * 1000))
+        yield _Reader(connection, seconds)
+
+
+class _Acknowledger:
+    def __init__(self, connection: asyncpg.Connection, statement: str, seconds: int) -> None:
+        self._connection = connection
+        self._statement = statement
+        self._seconds = seconds
+
+    async def acknowledge(self, keys: Sequence[Any]) -> None:
+        with _explained(self._seconds):
+            async with self._connection.transaction():
+                await self._connection.execute(
+                    _LIMITS, str(self._seconds * 1000), str((self._seconds + 60) * 1000)
+                )
+                await self._connection.executemany(
+                    self._statement,
+                    [(key,) for key in keys],
+                    timeout=self._seconds + GRACE_SECONDS,
+                )
+
+
+@asynccontextmanager
+async def acknowledging(
+    url: SourceUrl, statement: str, *, seconds: int
+) -> AsyncIterator[_Acknowledger]:
+    """A session that runs the acknowledging statement."""
+    async with _connected(url) as connection:
+        sent = with_keys(statement, "postgresql", lambda: "$1")
+        yield _Acknowledger(connection, sent, seconds)

@@ -1,0 +1,70 @@
+"""What can go wrong with a source, in words of our own.
+
+A driver's error may carry the password, the row at hand, or both. It is never chained, shown or
+logged: :class:`SourceError` says what happened, and repeats a driver's sentence only where that is
+about the operator's own SQL.
+"""
+
+from __future__ import annotations
+
+from mcsync.core.logging import redact
+
+_LONGEST = 300
+
+
+class SourceError(Exception):
+    """A source cannot be read (or answered). ``passing``: it may go better in a while."""
+
+    def __init__(self, code: str, message: str, *, passing: bool = False) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.passing = passing
+
+
+def unreachable() -> SourceError:
+    """Nobody answers, or the line broke."""
+    return SourceError(
+        "source_unreachable",
+        "The database cannot be reached, or the connection broke. Check host, port and network.",
+        passing=True,
+    )
+
+
+def busy() -> SourceError:
+    """The server takes no more connections, or is starting."""
+    return SourceError(
+        "source_busy", "The database takes no connections at the moment.", passing=True
+    )
+
+
+def refused_login() -> SourceError:
+    """User or password are not right, or may not come from here."""
+    return SourceError(
+        "source_login_refused",
+        "The database refused the login. Add the source again with the right user and password.",
+    )
+
+
+def too_slow(seconds: int) -> SourceError:
+    """The statement limit was reached."""
+    return SourceError(
+        "source_timeout",
+        f"A statement took longer than {seconds} seconds and was ended. Give the query an index,"
+        " or the source a longer --timeout.",
+        passing=True,
+    )
+
+
+def wrote() -> SourceError:
+    """The query tried to write, in a session that only reads."""
+    return SourceError(
+        "source_write_refused",
+        "The query tried to change something. Sources are read in a read-only session.",
+    )
+
+
+def refused_query(about: str, *, sentence: str | None = None) -> SourceError:
+    """The server refused the statement; ``sentence`` is its own, about the SQL and not about rows."""
+    said = redact(" ".join(sentence.split()))[:_LONGEST] if sentence else about
+    return SourceError("source_query_refused", f"The database refused the statement: {said}")
