@@ -156,6 +156,7 @@ class TestSubscribe:
         await pull(resources, organisation, ADA, "grace@hopper.example")
         assert (await status(connected))["consent"]["givenAt"] is None
         assert await preference(onlooker) is None
+        await mailchimp.advance_clock(2)
         for email in (ADA, "grace@hopper.example"):
             await mailchimp.person(ALL_STAFF, email, "confirm")
         await pull(resources, organisation, ADA, "grace@hopper.example")

@@ -212,7 +212,10 @@ where coalesce(m.source, '') not ilike 'admin%'
 _ANSWERED = """
 update audience_members m set requested_at = null from arrived a
 where m.audience_id = :audience and m.address_hash = a.h and m.requested_at is not null
-  and m.status <> 'pending' and m.last_changed >= date_trunc('second', m.requested_at)
+  and case when a.status = 'pending' then false
+           when a.status = 'subscribed' then a.last_changed >= date_trunc('second', m.requested_at)
+           -- in the second of the request, this may be what was before it
+           else a.last_changed > m.requested_at end
 """
 
 
