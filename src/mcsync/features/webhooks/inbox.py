@@ -45,6 +45,9 @@ with event as (
     update audience_members m set hold_until = now() + interval '{HOLD_MINUTES} minutes'
     from event where cast(:reduces as boolean)
       and m.audience_id = :audience and m.address_hash = event.address_hash
+      -- not where a read has shown it already: in a flood of posts a pull is ahead of most of them
+      and not coalesce(m.status in ('unsubscribed', 'cleaned') and m.last_changed >= :fired_at
+                       and (m.status = 'cleaned' or m.unsubscribed_by = 'person'), false)
 ), seen as (
     update webhook_endpoints set last_event_at = now()
     where id = :endpoint
