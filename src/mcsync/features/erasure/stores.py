@@ -227,6 +227,31 @@ STORES: Final[tuple[Store, ...]] = (
             order by id""",
     ),
     Store(
+        "subscription_requests",
+        "Form posts and other requests to be subscribed.",
+        "deleted",
+        (
+            f"""delete from subscription_requests
+             where org_id = :org and (address_key = {_KEYS} or address_hash = {_HASHES})""",
+        ),
+        f"""select to_jsonb(t) - {_HIDDEN} from subscription_requests t
+            where org_id = :org and (address_key = {_KEYS} or address_hash = {_HASHES})
+            order by id""",
+    ),
+    Store(
+        # the keyed hash stays: by it a message still waiting is kept back from the person
+        "transactional",
+        "Single messages that were sent to the person.",
+        "anonymised",
+        (
+            f"""update transactional_recipients set email = null
+             where org_id = :org and address_key = {_KEYS} and email is not null""",
+        ),
+        f"""select to_jsonb(t) - {_HIDDEN} || jsonb_build_object('sentAt', m.submitted_at)
+            from transactional_recipients t join transactional_messages m on m.id = t.message_id
+            where t.org_id = :org and t.address_key = {_KEYS} order by m.id""",
+    ),
+    Store(
         # until the end the erasure needs them, to know which calls under way carry the address
         "calls",
         "The hash of the address in the log of calls.",
