@@ -29,7 +29,9 @@ def upgrade() -> None:
     op.execute("set local lock_timeout = '5s'")
     op.add_column("audiences", _json("marketing_permissions", "[]"))
     op.add_column("audiences", _json("permission_map", "{}"))
-    op.add_column("audience_members", sa.Column("permissions_pushed", sa.Uuid(), nullable=True))
+    op.add_column(
+        "audience_members", sa.Column("permissions_pushed", sa.ARRAY(sa.Text()), nullable=True)
+    )
 
 
 def downgrade() -> None:

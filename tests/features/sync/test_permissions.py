@@ -92,7 +92,7 @@ async def test_a_live_opt_in_is_ticked_at_once_and_nobody_else(world: World) -> 
     segment, _ = await synced(world, ADA)
     ids = await ask(world, EMAIL)
     await feed(world, ids[EMAIL])
-    await world.upsert("E9", email=BEN, department="Sales", optStatus="opted_in")
+    await world.opt(await world.contact(BEN, opted=None), "in")
     await world.live()
     assert await ticks(world, BEN, ids) == [EMAIL]
     assert await ticks(world, ADA, ids) == [], "that is for the next sync"
@@ -201,14 +201,20 @@ async def test_who_unsubscribed_at_mailchimp_a_moment_ago_stays_so(
     assert [row.status for row in found] == ["opted_out"], "the answer told of it"
 
 
-async def test_another_map_is_sent_to_everybody(world: World) -> None:
-    segment, _ = await synced(world, ADA)
+async def test_of_a_larger_map_only_what_is_new_is_ticked(world: World) -> None:
+    segment, _ = await synced(world, ADA, BEN)
     ids = await ask(world, EMAIL, LETTERS)
     await feed(world, ids[EMAIL])
     await world.sync(segment)
+    await world.person(ADA, "update_profile", marketing_permissions={ids[EMAIL]: False})
     await feed(world, *ids.values())
     await world.sync(segment)
-    assert await ticks(world, ADA, ids) == [EMAIL, LETTERS]
+    assert await ticks(world, ADA, ids) == [LETTERS], "what the person took away stays away"
+    assert await ticks(world, BEN, ids) == [EMAIL, LETTERS]
+    before = await world.sandbox.seq()
+    await feed(world, ids[EMAIL])
+    await world.sync(segment)
+    assert await patches(world, before) == 0, "a smaller map has nothing to send"
 
 
 @pytest.mark.parametrize("kind", ["504_after", "504", "429_json", "reset_after"])

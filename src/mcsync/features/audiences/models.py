@@ -68,8 +68,8 @@ class Member(OrgScopedRow, ChangeTracked, Base):
     whose fields they were. ``hold_until``: Mailchimp posted that this person left, and the member was not
     read since; until then nothing is sent that adds or changes it. ``requested_at``: the person (a form
     post, or an operator for them) asked to be subscribed and Mailchimp asks for confirmation; its coming
-    is their opt-in. ``permissions_pushed``: the fingerprint of the marketing permissions we last set, or
-    tried to; null where we never did since we added the member.
+    is their opt-in. ``permissions_pushed``: the marketing permissions that we ticked, or tried to, since
+    we last added or resubscribed the member; none of them is ticked twice.
     """
 
     __tablename__ = "audience_members"
@@ -99,7 +99,7 @@ class Member(OrgScopedRow, ChangeTracked, Base):
     payload_hash: Mapped[UUID | None]
     payload_tags: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
     fed_by: Mapped[UUID | None]
-    permissions_pushed: Mapped[UUID | None]
+    permissions_pushed: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
     pushed_at: Mapped[datetime | None]
     pulled_in: Mapped[int | None] = mapped_column(BigInteger)
     hold_until: Mapped[datetime | None]

@@ -7,11 +7,9 @@ never touched.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
-from uuid import UUID
 
 CONSENT: Final = "consent"
 """The one thing that feeds a permission: a recorded opt-in."""
@@ -37,9 +35,3 @@ class Permission:
 def fed(known: Iterable[Permission], wanted: Mapping[str, str]) -> tuple[str, ...]:
     """The ids that are ticked, sorted: those of the map, less what the audience asks no more."""
     return tuple(sorted(each.id for each in known if wanted.get(each.id) == CONSENT))
-
-
-def fingerprint(ids: Iterable[str]) -> UUID:
-    """What a member is marked with once these were ticked, so that each is sent once."""
-    digest = hashlib.sha256("\n".join(sorted(ids)).encode()).digest()
-    return UUID(bytes=digest[:16])

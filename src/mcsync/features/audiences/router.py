@@ -96,9 +96,10 @@ async def set_marketing_permissions(
     `"feeds": "consent"` ticks the permission for members whose recorded opt-in stands, each by a call of
     its own after the other changes of a sync: Mailchimp's bulk call does not take them. Nobody is
     ticked on legitimate interest alone, and no tick is ever taken away: not when the map lets go of a
-    permission, nor when somebody withdraws, which unsubscribes them. A tick that the person took away
-    themselves stays so until they opt in anew. `marketing_permission_not_found` names ids that the
-    audience does not have; `marketing_permissions_unread`: it has no member yet that shows them.
+    permission, nor when somebody withdraws, which unsubscribes them. No permission is ticked a second
+    time, so that one the person took away stays so until they are subscribed anew.
+    `marketing_permission_not_found` names ids that the audience does not have;
+    `marketing_permissions_unread`: it has no member yet that shows them.
     """
     wanted = {each.marketing_permission_id: each.feeds for each in body.permissions}
     return await marketing.set_marketing_permissions(resources, actor, body.audience_id, wanted)

@@ -1,8 +1,8 @@
 """Ticking marketing permissions for who opted in: a run's last phase, where the audience has a map.
 
-Mailchimp's bulk call does not take them, so each member costs a call of its own, once: a member is marked
-with what was last set. Such a call never carries a status, and no tick is ever taken away. Consent is
-read again by whatever picks the members, a few at a time; an order waits for a call under way as it
+Mailchimp's bulk call does not take them, so each member costs a call of its own, once: what was ticked is
+kept with the member and not ticked a second time, since the person may have taken it away. Such a call
+never carries a status, and takes no tick away. Consent is read again by whatever picks the members, a few at a time; an order waits for a call under way as it
 does for any other, and after a crash at most those few are ticked once more, which changes nothing.
 """
 
@@ -22,7 +22,6 @@ from uuid6 import uuid7
 from mcsync.core.auth import Actor
 from mcsync.core.resources import Resources
 from mcsync.features.audiences import repository as audiences
-from mcsync.features.audiences.permissions import fingerprint
 from mcsync.features.audiences.service import permissions_fed
 from mcsync.features.sync import calls, decide, planner
 from mcsync.features.sync.context import Context
@@ -46,9 +45,10 @@ _log = structlog.get_logger(__name__)
 _LOOK = 10_000
 """So many members are looked at together, as a plan does it: as a set."""
 
-# Whatever else speaks for a member: not yet marked with what is to be set, and not waiting to be read
+# Whatever consent says: something is still to be ticked, and the member does not wait to be read
 # because Mailchimp posted that the person left.
-_OPEN = """m.status in ('subscribed', 'pending') and m.permissions_pushed is distinct from :mark_as
+_OPEN = """m.status in ('subscribed', 'pending')
+       and not coalesce(m.permissions_pushed @> cast(:ids as text[]), false)
        and coalesce(m.hold_until <= :now, true)"""
 
 _CAND = "create temp table cand (mh uuid) on commit drop"
@@ -68,12 +68,29 @@ _OPTED_IN = """claimed and e = 'in' and tagged and status in ('subscribed', 'pen
 
 _PICK = f"""
 with cand as materialized (
-    select h.mh from unnest(cast(:hashes as uuid[])) as h(mh)
+    select h.mh, array(select unnest(cast(:ids as text[]))
+                       except select unnest(m.permissions_pushed)) as missing
+    from unnest(cast(:hashes as uuid[])) as h(mh)
     cross join lateral (select * from audience_members m where m.audience_id = :audience
                         and m.address_hash = h.mh and {_OPEN} offset 0) m),
 {{ctes}}
-select mh from decided where {_OPTED_IN} order by mh
+select mh, missing from decided join cand using (mh) where {_OPTED_IN} order by mh
 """
+
+_MARK = """
+update audience_members m
+set permissions_pushed = array(select unnest(m.permissions_pushed)
+                               union select unnest(cast(:ids as text[])) order by 1)
+where m.audience_id = :audience and m.address_hash = any(cast(:hashes as uuid[]))
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class _Due:
+    """A member, and the ids that are still to be ticked for it."""
+
+    address_hash: UUID
+    missing: list[str]
 
 
 @dataclass(slots=True)
@@ -102,13 +119,10 @@ class Ticking:
         self._lanes = 1 if run.immediate else resources.settings.slots_per_account + SPARE_LANES
         self._weather = Weather(run.id, check)
         self._decision = decide.build(ctx.scope, by_key=True)
-        self._body = {
-            "marketing_permissions": permission_changes(dict.fromkeys(ctx.permissions, True))
-        }
         self._open: deque[UUID] = deque()
-        self._params = {
+        self._params: dict[str, Any] = {
             "audience": run.audience_id,
-            "mark_as": fingerprint(ctx.permissions),
+            "ids": list(ctx.permissions),
             "now": ctx.scope.now,
         }
 
@@ -182,19 +196,19 @@ class Ticking:
         if not picked:
             return True
         if not await self._sending(call_id):
-            self._open.extend(picked)
+            self._open.extend(due.address_hash for due in picked)
             return True
         ticked = _Ticked()
         try:
-            for address_hash in picked:
+            for due in picked:
                 async with self._client.slot(self._lane):
                     await self._check()
-                    await self._tick(address_hash, ticked)
+                    await self._tick(due, ticked)
         except (TransientError, ThrottledError) as error:
             async with self._db.transaction(self._run.org_id) as session:
                 await self._record(session, ticked)
                 await calls.put_back(session, self._run, call_id, error=type(error).__name__)
-            self._open.extend(picked[len(ticked.hashes) :])
+            self._open.extend(due.address_hash for due in picked[len(ticked.hashes) :])
             await self._weather.missed(error)
             return True
         self._weather.answered()
@@ -203,7 +217,7 @@ class Ticking:
             await calls.mark_answered(session, call_id)
         return True
 
-    async def _pick(self, call_id: UUID, hashes: Sequence[UUID]) -> list[UUID]:
+    async def _pick(self, call_id: UUID, hashes: Sequence[UUID]) -> list[_Due]:
         """Those of them who are opted in at this moment, as a call that orders know of."""
         async with self._db.transaction(self._run.org_id) as session:
             await calls.begin(session, self._run)
@@ -214,9 +228,10 @@ class Ticking:
                 text(_PICK.format(ctes=self._decision.ctes)),
                 {**self._decision.params, **self._params, "hashes": list(hashes)},
             )
-            picked = list(rows.scalars())
+            picked = [_Due(*row) for row in rows]
             if picked:
-                await calls.announce(session, self._run, call_id, "permissions", picked)
+                members = [due.address_hash for due in picked]
+                await calls.announce(session, self._run, call_id, "permissions", members)
         return picked
 
     async def _sending(self, call_id: UUID) -> bool:
@@ -232,19 +247,21 @@ class Ticking:
                     await calls.put_back(session, self._run, call_id, error=calls.NOT_SENT)
         return leaves
 
-    async def _tick(self, address_hash: UUID, ticked: _Ticked) -> None:
+    async def _tick(self, due: _Due, ticked: _Ticked) -> None:
+        ticks = permission_changes(dict.fromkeys(due.missing, True))
         try:
-            ticked.members.append(
-                await self._client.update_member(
-                    self._ctx.list_id, address_hash.hex, self._body, skip_merge_validation=True
-                )
-            )
+            member = await self._client.update_member(
+                self._ctx.list_id, due.address_hash.hex, {"marketing_permissions": ticks},
+                skip_merge_validation=True,
+            )  # fmt: skip
         except NotFoundError:
             pass  # gone since the pull, which will see it; who is added again is ticked then
         except (RefusedError, InvalidRequestError) as error:
-            # marked all the same: it is tried again when the map or the opt-in is another one
+            # marked all the same: asked again only once the member is added or subscribed anew
             _log.info("permissions_refused", run=str(self._run.id), title=error.title)
-        ticked.hashes.append(address_hash)
+        else:
+            ticked.members.append(member)
+        ticked.hashes.append(due.address_hash)
 
     async def _record(self, session: AsyncSession, ticked: _Ticked) -> None:
         """Marks the members; the mirror takes over what the answers say of them."""
@@ -256,13 +273,10 @@ class Ticking:
                 self._resources.hash_keys,
             )  # fmt: skip
         await session.execute(
-            text(
-                """update audience_members set permissions_pushed = :mark_as
-                   where audience_id = :audience and address_hash = any(cast(:hashes as uuid[]))"""
-            ),
+            text(_MARK),
             {
                 "audience": self._run.audience_id,
-                "mark_as": self._params["mark_as"],
+                "ids": self._params["ids"],
                 "hashes": ticked.hashes,
             },
         )
