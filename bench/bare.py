@@ -1,4 +1,5 @@
-"""The yardsticks of bench_rpc: bare handlers that run the same SQL, through SQLAlchemy and asyncpg."""
+"""The yardsticks of bench_rpc and bench_webhooks: bare handlers that run the same SQL, through SQLAlchemy
+and asyncpg."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from typing import Any
 
 import asyncpg
 import orjson
-from fastapi import FastAPI, Response
+from fastapi import FastAPI, Request, Response
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker, create_async_engine
 
@@ -71,3 +72,13 @@ async def asyncpg_segments() -> Response:
 @app.get("/asyncpg/preference")
 async def asyncpg_preference() -> Response:
     return await _pool(PREFERENCE)
+
+
+@app.post("/insert")
+async def insert(request: Request) -> Response:
+    body = await request.body()
+    async with app.state.sessions() as session:
+        await session.execute(text("select set_config('app.org_id', :org, true)"), {"org": ORG})
+        await session.execute(text("insert into bench_inbox values (:body)"), {"body": body})
+        await session.commit()
+    return Response()

@@ -1,7 +1,7 @@
 """sources: queries against the organisation's own database, and what was pulled from them
 
-Revision ID: 0003_sources
-Revises: 0001_initial
+Revision ID: 0004_sources
+Revises: 0003_erasures
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-revision = "0003_sources"
-down_revision = "0001_initial"
+revision = "0004_sources"
+down_revision = "0003_erasures"
 branch_labels = None
 depends_on = None
 

@@ -18,6 +18,8 @@ from mcsync.core.logging import configure_logging
 from mcsync.core.resources import Resources
 from mcsync.core.settings import Settings
 from mcsync.core.web import health
+from mcsync.core.web.cors import CorsMiddleware
+from mcsync.core.web.deps import BodyLimit
 from mcsync.core.web.docs import install_docs
 from mcsync.core.web.errors import install_error_handlers
 from mcsync.core.web.idempotency import IdempotencyMiddleware
@@ -30,24 +32,41 @@ from mcsync.core.web.openapi import (
 )
 from mcsync.core.web.routing import match_by_prefix
 from mcsync.features.audiences import router as audiences
+from mcsync.features.audiences.refusals import refusal_reader
 from mcsync.features.audit import router as audit
+from mcsync.features.campaigns import router as campaigns
 from mcsync.features.connection import router as connection
 from mcsync.features.contacts import router as contacts
+from mcsync.features.erasure import router as erasure
 from mcsync.features.preferences import deps as preferences_deps
 from mcsync.features.preferences import router as preferences
 from mcsync.features.segments import router as segments
 from mcsync.features.sources import router as sources
+from mcsync.features.subscribers import router as subscribers
 from mcsync.features.sync import deps as sync_deps
+from mcsync.features.sync import explain_router
 from mcsync.features.sync import router as sync
+from mcsync.features.transactional import router as transactional
+from mcsync.features.webhooks import deps as webhooks_deps
+from mcsync.features.webhooks import router as webhooks
+from mcsync.features.webhooks.intake import Intake
 
 ROUTERS = (
     connection.router,
     audiences.router,
     contacts.router,
+    explain_router.router,
     preferences.router,
+    erasure.router,
     segments.router,
     sync.router,
+    webhooks.router,
+    webhooks.intake_router,
     sources.router,
+    campaigns.router,
+    subscribers.router,
+    transactional.router,
+    transactional.intake_router,
     audit.router,
     health.router,
 )
@@ -87,6 +106,9 @@ def create_app(settings: Settings | None = None, resources: Resources | None = N
         telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
         middleware=[
             Middleware(RequestContextMiddleware),
+            Middleware(
+                CorsMiddleware, paths={subscribers.FORM_PATH}, origins=settings.form_origins
+            ),
             Middleware(IdempotencyMiddleware, identify=_caller),
             Middleware(BodyLimitMiddleware, limit=settings.max_body_bytes),
         ],
@@ -97,8 +119,18 @@ def create_app(settings: Settings | None = None, resources: Resources | None = N
     app.state.procedures = frozenset(
         route.path for router in ROUTERS for route in router.routes if isinstance(route, APIRoute)
     )
+    # what reads a body before its route is known must know the routes that take more, or less
+    app.state.body_limits = {
+        route.path: route.max_body_size.limit
+        for router in ROUTERS
+        for route in router.routes
+        if isinstance(route, APIRoute) and isinstance(route.max_body_size, BodyLimit)
+    }
     app.state.consent_sink = preferences_deps.consent_sink
+    app.state.refusal_reader = refusal_reader
     app.state.leave_hook = sync_deps.leave_hook
+    app.state.disconnect_hook = webhooks_deps.disconnect_hook
+    app.state.webhook_intake = Intake()
     install_docs(app)
     install_openapi(app)
     if resources is not None:

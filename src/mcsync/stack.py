@@ -81,6 +81,8 @@ class Ready:
     pids: dict[str, int]
     mailchimp_key: str | None
     mailchimp_control: str | None
+    mandrill_key: str | None = None
+    mandrill_url: str | None = None
 
     def line(self) -> dict[str, Any]:
         """What ``mcsync dev --json`` prints."""
@@ -197,7 +199,7 @@ class Stack:
         self._postgres.admit_service()
         self._checkpoint()
         mailchimp = self._start_sandbox()
-        environment = self._environment(mailchimp["url"])
+        environment = self._environment(mailchimp)
         organisation, token = self._first_token(environment)
         self._checkpoint()
         self._tell("Starting the API and the worker")
@@ -206,7 +208,7 @@ class Stack:
         url = f"http://{LOOPBACK}:{self._socket.getsockname()[1]}"
         self._wait_for_api(url)
         if self._sandbox is not None:
-            self._connect(url, token, mailchimp["apiKey"])
+            self._connect(url, token, mailchimp)
         return Ready(
             url=url,
             token=token,
@@ -222,6 +224,8 @@ class Stack:
             },
             mailchimp_key=mailchimp.get("apiKey"),
             mailchimp_control=mailchimp.get("control"),
+            mandrill_key=mailchimp.get("mandrillKey"),
+            mandrill_url=mailchimp.get("mandrillUrl"),
         )
 
     def _checkpoint(self) -> None:
@@ -258,7 +262,7 @@ class Stack:
         addresses: dict[str, str] = json.loads(line)
         return addresses
 
-    def _environment(self, mailchimp_url: str) -> dict[str, str]:
+    def _environment(self, mailchimp: Mapping[str, str]) -> dict[str, str]:
         """Whatever the user set, and what the stack decides."""
         assert self._postgres is not None
         assert self._valkey is not None
@@ -267,9 +271,11 @@ class Stack:
             "MCSYNC_DATABASE_URL": self._postgres.service_url(DATABASE),
             "MCSYNC_REDIS_URL": self._valkey.url(),
             "MCSYNC_MASTER_KEYS": keys,
-            "MCSYNC_MAILCHIMP_URL": mailchimp_url,
+            "MCSYNC_MAILCHIMP_URL": mailchimp["url"],
             "PYTHONUNBUFFERED": "1",
         }
+        if "mandrillUrl" in mailchimp:
+            decided["MCSYNC_MANDRILL_URL"] = mailchimp["mandrillUrl"]
         surroundings = {
             name: value
             for name, value in os.environ.items()
@@ -356,12 +362,17 @@ class Stack:
         message = f"The API did not start: {where}."
         raise StackError(message)
 
-    def _connect(self, url: str, token: str, api_key: str) -> None:
+    def _connect(self, url: str, token: str, mailchimp: Mapping[str, str]) -> None:
         """Connects the sandbox through the API, as a user would connect Mailchimp."""
-        # The sandbox starts empty, so a connection from before must forget what it knew.
-        if _call(url, token, "GET", "/mailchimp/connection/get") is not None:
-            _call(url, token, "POST", "/mailchimp/connection/disconnect", {})
-        _call(url, token, "POST", "/mailchimp/connection/connect", {"apiKey": api_key})
+        for feature, query, key in (
+            ("connection", "get", "apiKey"),
+            ("transactional", "getConnection", "mandrillKey"),
+        ):
+            # The sandbox starts empty, so a connection from before must forget what it knew.
+            if _call(url, token, "GET", f"/mailchimp/{feature}/{query}") is not None:
+                _call(url, token, "POST", f"/mailchimp/{feature}/disconnect", {})
+            body = {"apiKey": mailchimp[key]}
+            _call(url, token, "POST", f"/mailchimp/{feature}/connect", body)
 
     # ------------------------------------------------------------------------- while it runs
 

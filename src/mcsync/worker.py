@@ -13,7 +13,8 @@ import os
 import signal
 import socket
 from collections.abc import Awaitable, Callable
-from typing import Any
+from functools import partial
+from typing import Any, Final
 from uuid import uuid4
 
 import structlog
@@ -22,25 +23,75 @@ from arq.worker import Worker
 from sqlalchemy import text
 
 from mcsync import __version__
-from mcsync.core.jobs import ORDER, SCHEDULED_SYNC, SEGMENT_SYNC, SOURCE_PULL
+from mcsync.core.jobs import (
+    AUDIENCE_PULL,
+    CAMPAIGN_STATS,
+    ERASURE,
+    FORM_POST,
+    ORDER,
+    SCHEDULED_SYNC,
+    SEGMENT_SYNC,
+    SOURCE_PULL,
+    TRANSACTIONAL_OUTCOMES,
+    TRANSACTIONAL_SEND,
+    WEBHOOK,
+    WEBHOOKS,
+)
 from mcsync.core.jobs.arq_settings import job, worker_options
 from mcsync.core.logging import configure_logging
 from mcsync.core.resources import Resources
 from mcsync.core.settings import Settings
+from mcsync.features.campaigns import dispatch as campaign_dispatch
+from mcsync.features.campaigns import jobs as campaign_jobs
+from mcsync.features.erasure import dispatch as erasure_dispatch
+from mcsync.features.erasure import jobs as erasure_jobs
 from mcsync.features.sources import dispatch as sources
 from mcsync.features.sources import jobs as source_jobs
+from mcsync.features.subscribers import forms
+from mcsync.features.subscribers import jobs as subscriber_jobs
 from mcsync.features.sync import dispatch, housekeeping, jobs
+from mcsync.features.transactional import dispatch as mail_dispatch
+from mcsync.features.transactional import jobs as mail_jobs
+from mcsync.features.webhooks import dispatch as webhook_dispatch
+from mcsync.features.webhooks import jobs as webhook_jobs
+from mcsync.features.webhooks import service as webhooks
 
 _log = structlog.get_logger(__name__)
 
 MAX_RUNS = 20
 """Runs that one worker works on at a time."""
+MAX_MAILS = 8
+"""Hand-overs of transactional mail at a time; a Mailchimp that hangs must not hold up opt-outs."""
 _ROOM_FOR_ORDERS = 20
 """Jobs beyond those: a withdrawal never waits behind runs."""
+_MAX_REFRESHES = 8
+"""Rounds over campaigns that one worker works on at a time."""
+_MAX_FORMS = 8
+"""Form posts that one worker works on at a time."""
 _DISPATCH_SECONDS = 1.0
+_CHECK_SECONDS = 2.0
 _SCHEDULE_SECONDS = 20.0
 _HEARTBEAT_SECONDS = 10.0
 _TIDY_SECONDS = 3600.0
+
+
+_LOOPS: Final[tuple[tuple[float, Callable[[Resources], Awaitable[Any]]], ...]] = (
+    (_DISPATCH_SECONDS, dispatch.ring_due),
+    (_DISPATCH_SECONDS, webhook_dispatch.ring_due),
+    (_DISPATCH_SECONDS, erasure_dispatch.ring_due),
+    (_CHECK_SECONDS, webhook_dispatch.ring_checks),
+    (_DISPATCH_SECONDS, sources.ring_due),
+    (_DISPATCH_SECONDS, campaign_dispatch.ring_due),
+    (_DISPATCH_SECONDS, forms.ring_due),
+    (_DISPATCH_SECONDS, mail_dispatch.ring_due),
+    (_SCHEDULE_SECONDS, campaign_dispatch.schedule),
+    (_SCHEDULE_SECONDS, partial(dispatch.schedule, before=sources.before_sync)),
+    (_SCHEDULE_SECONDS, sources.schedule),
+    (_TIDY_SECONDS, housekeeping.tidy),
+    (_TIDY_SECONDS, webhooks.tidy),
+    (_TIDY_SECONDS, mail_dispatch.tidy),
+)
+"""What every worker does again and again. Each is safe in any number of processes."""
 
 
 def run(settings: Settings) -> None:
@@ -74,11 +125,26 @@ async def serve(settings: Settings) -> None:
         functions=[
             job(SEGMENT_SYNC, jobs.segment_sync),
             job(ORDER, jobs.order),
+            job(ERASURE, erasure_jobs.gdpr_erasure),
             job(SCHEDULED_SYNC, jobs.scheduled_sync),
+            job(WEBHOOK, webhook_jobs.webhook),
+            job(WEBHOOKS, webhook_jobs.webhooks),
+            job(AUDIENCE_PULL, webhook_jobs.audience_pull),
             job(SOURCE_PULL, source_jobs.source_pull),
+            job(FORM_POST, subscriber_jobs.form_post),
+            job(CAMPAIGN_STATS, campaign_jobs.campaign_stats_refresh),
+            job(TRANSACTIONAL_SEND, mail_jobs.transactional_send),
+            job(TRANSACTIONAL_OUTCOMES, mail_jobs.transactional_outcomes),
         ],
         cron_jobs=[
-            cron(jobs.scheduled_sync, name=SCHEDULED_SYNC + "-cron", hour=5, minute=0, second=0)
+            cron(jobs.scheduled_sync, name=SCHEDULED_SYNC + "-cron", hour=5, minute=0, second=0),
+            cron(
+                campaign_jobs.campaign_stats_refresh,
+                name=CAMPAIGN_STATS + "-cron",
+                hour={0, 6, 12, 18},
+                minute=0,
+                second=0,
+            ),
         ],
         ctx={
             "resources": resources,
@@ -87,9 +153,12 @@ async def serve(settings: Settings) -> None:
             "runs": asyncio.Semaphore(MAX_RUNS),
             "pulling": pulling,
             "before_sync": sources.before_sync,
+            "forms": asyncio.Semaphore(_MAX_FORMS),
+            "refreshes": asyncio.Semaphore(_MAX_REFRESHES),
+            "mails": asyncio.Semaphore(MAX_MAILS),
         },
         handle_signals=False,
-        max_jobs=MAX_RUNS + _ROOM_FOR_ORDERS,
+        max_jobs=MAX_RUNS + _ROOM_FOR_ORDERS + _MAX_REFRESHES + _MAX_FORMS + MAX_MAILS,
         **worker_options(settings.redis_url.get_secret_value()),
     )
     loop = asyncio.get_running_loop()
@@ -97,27 +166,14 @@ async def serve(settings: Settings) -> None:
         loop.add_signal_handler(number, stopping.set)
     _log.info("worker_started", worker=worker_id, version=__version__)
     tasks = [
-        asyncio.create_task(
-            _every(_DISPATCH_SECONDS, stopping, lambda: dispatch.ring_due(resources))
-        ),
-        asyncio.create_task(
-            _every(
-                _SCHEDULE_SECONDS,
-                stopping,
-                lambda: dispatch.schedule(resources, sources.before_sync),
-            )
-        ),
-        asyncio.create_task(
-            _every(_DISPATCH_SECONDS, stopping, lambda: sources.ring_due(resources))
-        ),
-        asyncio.create_task(
-            _every(_SCHEDULE_SECONDS, stopping, lambda: sources.schedule(resources))
-        ),
-        asyncio.create_task(_every(_TIDY_SECONDS, stopping, lambda: housekeeping.tidy(resources))),
+        asyncio.create_task(_every(seconds, stopping, partial(act, resources)))
+        for seconds, act in _LOOPS
+    ]
+    tasks.append(
         asyncio.create_task(
             _every(_HEARTBEAT_SECONDS, stopping, lambda: _beat(resources, worker_id))
-        ),
-    ]
+        )
+    )
     listening = asyncio.create_task(worker.async_run())
     stopped = asyncio.create_task(stopping.wait())
     try:

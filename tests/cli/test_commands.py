@@ -86,6 +86,22 @@ class TestOrganisationsAndTokens:
             ("cli", "organisation.create"), ("cli", "token.create"), ("cli", "token.revoke"),
         ]  # fmt: skip
 
+    def test_the_audit_is_listed_verified_and_written_to_a_file(
+        self, mcsync: Command, tmp_path: Path
+    ) -> None:
+        mcsync("org", "create", "Nordlicht")
+        token = mcsync("token", "create", "one")
+        listed = mcsync("audit", "list", "--action", "token.create")
+        assert [entry["entityId"] for entry in listed] == [token["id"]]
+        verified = mcsync("audit", "verify")
+        assert (verified["valid"], verified["entries"]) == (True, 2)
+        target = tmp_path / "audit.csv"
+        done = CliRunner().invoke(app, ["audit", "export", str(target)])
+        assert done.exit_code == 0, done.output
+        assert [line.split(",")[0] for line in target.read_text().splitlines()] == ["seq", "1", "2"]
+        done = CliRunner().invoke(app, ["audit", "export", "--since", "2099-01-01"])
+        assert (done.exit_code, done.stdout) == (0, "")
+
     def test_errors_have_a_code_and_an_exit_code(self, mcsync: Command) -> None:
         assert mcsync("token", "list", code=4)["error"]["code"] == "organisation_needed"
         mcsync("org", "create", "Nordlicht")
@@ -118,6 +134,34 @@ class TestContacts:
         assert report["rejections"][0]["line"] == 4
         assert "broken" not in done.output
         assert [c["entityId"] for c in mcsync("contacts", "list", "--limit", "1")] == ["E1"]
+
+    def test_statements_of_consent_go_in(self, mcsync: Command, tmp_path: Path) -> None:
+        mcsync("org", "create", "Nordlicht")
+        people, stated = tmp_path / "people.csv", tmp_path / "stated.csv"
+        people.write_text(_CSV)
+        CliRunner().invoke(app, ["contacts", "import", str(people)])
+        stated.write_text("entityType,entityId,optStatus\nemployee,E1,opted_in\n")
+        report = mcsync("preferences", "import", str(stated))
+        assert (report["received"], report["optedIn"], report["rejected"]) == (1, 1, 0)
+        stated.write_text("entityType,entityId,optStatus\nemployee,E9,opted_in\n")
+        done = CliRunner().invoke(app, ["preferences", "import", str(stated)])
+        assert done.exit_code == 6
+        assert json.loads(done.stdout)["rejections"][0]["code"] == "contact_not_found"
+        assert mcsync("preferences", "import", "nowhere.csv", code=2)["error"]["code"] == "no_file"
+
+    def test_a_person_is_explained(self, mcsync: Command, tmp_path: Path) -> None:
+        mcsync("org", "create", "Nordlicht")
+        file = tmp_path / "people.csv"
+        file.write_text(_CSV)
+        CliRunner().invoke(app, ["contacts", "import", str(file)])
+        by_address = mcsync("contacts", "explain", "ONE@nordlicht-werke.example")
+        assert by_address["contacts"][0]["entityId"] == "E1"
+        assert by_address["summary"] == "No consent recorded. In none of 0 audiences."
+        by_id = mcsync("contacts", "explain", "--type", "employee", "--id", "E1")
+        assert by_id["contacts"] == by_address["contacts"]
+        unknown = mcsync("contacts", "explain", "nobody@nordlicht-werke.example", code=4)
+        assert unknown["error"]["code"] == "contact_not_found"
+        assert mcsync("contacts", "explain", code=4)["error"]["code"] == "nothing_to_explain"
         assert len(mcsync("contacts", "list", "--department", "Sales")) == 2
 
     def test_a_missing_file_is_wrong_usage(self, mcsync: Command) -> None:

@@ -10,8 +10,10 @@ import pytest
 from rich.console import Console
 
 from mcsync.cli.console import Output
+from mcsync.cli.contacts import show_explanation
 from mcsync.cli.demo import Demo
 from mcsync.cli.dev import _say
+from mcsync.features.sync.explain_schemas import Explanation
 from mcsync.stack import Ready
 
 COUNTS = ("matched", "add", "update", "unsubscribe", "unchanged", "skipped")
@@ -61,3 +63,13 @@ def test_dev_tells_the_key_of_its_sandbox(out: Output, key: str | None) -> None:
     assert ("API key" in _said(out)) is (key is not None)
     assert key is None or key in _said(out)
     assert "mailchimpKey" not in ready.line()
+
+
+def test_an_explanation_says_it_all_in_eighty_columns(out: Output) -> None:
+    (example,) = Explanation.model_json_schema()["examples"]
+    show_explanation(out.console, example)
+    said = _said(out)
+    assert max(map(len, said.splitlines())) <= 80
+    plain = " ".join(said.split())
+    for text in (example["summary"], example["audiences"][0]["summary"], "[row 16]", "E-1042"):
+        assert text in plain

@@ -18,6 +18,8 @@ from mcsync.core.settings import Settings
 PROBLEM = "application/problem+json"
 JSON = "application/json"
 
+_PREVIEWS = {"segments_preview", "transactional_render_template"}
+
 _formats = FormatChecker(formats=())
 
 
@@ -57,8 +59,8 @@ class Operation:
 
     @property
     def changes(self) -> bool:
-        """Whether it may change anything: preview is a query that needs a body."""
-        return self.is_post and self.id != "segments_preview"
+        """Whether it may change anything: previews are queries that need a body."""
+        return self.is_post and self.id not in _PREVIEWS
 
     @property
     def scope(self) -> str:

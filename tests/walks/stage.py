@@ -8,6 +8,7 @@ import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -16,16 +17,19 @@ import httpx
 from fastapi import FastAPI
 from pydantic import SecretStr
 from redis import Redis
-from sqlalchemy import Table
+from sqlalchemy import Table, text
 
 from mcsync.app import create_app
 from mcsync.core.auth import Actor, Role
 from mcsync.core.resources import Resources
 from mcsync.core.settings import Settings
+from mcsync.features.erasure import work as erasures
 from mcsync.features.sources import service as sources
 from mcsync.features.sources.pulls import Wish
 from mcsync.features.sources.service import NewSource
 from mcsync.features.sync import execute
+from mcsync.features.transactional import handover
+from mcsync.features.webhooks import registration
 from mcsync.models import Base
 from tests.support.organisations import Org, make_organisation, make_token
 from tests.support.sandbox import SandboxControl, SandboxProcess
@@ -64,6 +68,7 @@ class Tenant:
     tokens: dict[Role, str]
     api: httpx.AsyncClient
     api_key: str
+    mail_key: str
     list_id: str
     word: str
     """Stands in every text that is this organisation's, and in no other's."""
@@ -85,10 +90,25 @@ class Tenant:
             "optStatus": "opted_in",
         } | given
 
+    def message(self, number: int, **given: Any) -> dict[str, Any]:
+        return {
+            "to": [{"email": self.email(number), "name": f"Ada {self.word}"}],
+            "fromEmail": f"us@{self.word}.example",
+            "subject": f"For Ada {self.word}",
+            "text": f"Hello Ada {self.word}",
+        } | given
+
     @property
     def marks(self) -> list[str]:
         """Texts that no other organisation may ever be shown."""
-        return [self.word, self.api_key, self.list_id, str(self.org.id), *self.ids.values()]
+        return [
+            self.word,
+            self.api_key,
+            self.mail_key,
+            self.list_id,
+            str(self.org.id),
+            *self.ids.values(),
+        ]
 
     async def call(self, name: str, *, api: httpx.AsyncClient | None = None) -> httpx.Response:
         """The operation's valid call, as this organisation's owner or as somebody else."""
@@ -124,6 +144,9 @@ def valid_calls(tenant: Tenant) -> dict[str, Call]:
     """One for each operation, in an order in which they can all be made; later ones may end things."""
     ids, here, segment = tenant.ids, {"audienceId": tenant.list_id}, {"id": tenant.ids["plain"]}
     csv = f"entityType,entityId,email\nemployee,{tenant.word}-90,{tenant.email(90)}\n"
+    stated = (
+        f"entityType,entityId,optStatus,form\nemployee,{tenant.word}-1,opted_in,{tenant.word}\n"
+    )
     return {
         "health_live": Call(),
         "health_ready": Call(),
@@ -142,6 +165,7 @@ def valid_calls(tenant: Tenant) -> dict[str, Call]:
         "contacts_get_import": Call({"id": ids["import"]}),
         "contacts_list": Call({"search": tenant.email(1), "department": f"Sales {tenant.word}"}),
         "contacts_get": Call(tenant.entity(1)),
+        "contacts_explain": Call(tenant.entity(1)),
         "contacts_delete": Call(body=tenant.entity(5)),
         "preferences_get_for_entity": Call(tenant.entity(1)),
         "preferences_list": Call({"status": "opted_in", "limit": "1"}),
@@ -153,7 +177,24 @@ def valid_calls(tenant: Tenant) -> dict[str, Call]:
                 "proof": {"form": "/newsletter"},
             }
         ),
+        "preferences_import": Call(content=stated.encode(), content_type="text/csv"),
+        "preferences_get_import": Call({"id": ids["statements"]}),
         "preferences_history": Call(tenant.entity(3)),
+        "preferences_gdpr_delete": Call(body=tenant.entity(7)),
+        "preferences_get_erasure": Call({"id": ids["erased"]}),
+        "preferences_list_erasures": Call({"status": "open", "limit": "1"}),
+        "preferences_export_entity": Call(tenant.entity(1)),
+        "preferences_close_erasure_target": Call(
+            body={"id": ids["target"], "reason": "The account was closed."}
+        ),
+        "preferences_lift_suppression": Call(
+            body={
+                **tenant.entity(8),
+                "source": "paper form",
+                "consentGivenAt": ids["later"],
+                "proof": {"evidence": "box 7"},
+            }
+        ),
         "segments_list": Call({"segmentType": "mixed"}),
         "segments_get": Call(segment),
         "segments_create": Call(
@@ -174,13 +215,41 @@ def valid_calls(tenant: Tenant) -> dict[str, Call]:
         "segments_approve_run": Call(body={"id": ids["held"]}),
         "segments_cancel_run": Call(body={"id": ids["queued"]}),
         "segments_delete": Call(body={"id": ids["doomed"]}),
+        "webhooks_list": Call({"limit": "1"}),
+        "webhooks_rotate": Call(body=here),
         "sources_list": Call({"limit": "1"}),
         "sources_get": Call({"id": ids["source"]}),
         "sources_pull": Call(body={"id": ids["source"]}),
         "sources_get_pull": Call({"id": ids["pull"]}),
         "sources_list_pulls": Call({"sourceId": ids["source"]}),
+        "transactional_get_connection": Call(),
+        "transactional_connect": Call(body={"apiKey": tenant.mail_key}),
+        "transactional_send": Call(
+            body={
+                **tenant.message(1),
+                "mergeVars": {"FNAME": "Ada"},
+                "metadata": {"signup": 4711},
+                "attachments": [{"name": "a.txt", "type": "text/plain", "content": "eA=="}],
+            }
+        ),
+        "transactional_send_template": Call(
+            body={
+                "template": f"welcome-{tenant.word}",
+                "templateContent": {"main": "<b>x</b>"},
+                "to": [{"email": tenant.email(1)}],
+            }
+        ),
+        "transactional_get": Call({"id": ids["sent"]}),
+        "transactional_list": Call({"email": tenant.email(2), "limit": "1"}),
+        "transactional_cancel": Call(body={"id": ids["scheduled"]}),
+        "transactional_resend": Call(body={"id": ids["unconfirmed"]}),
+        "transactional_list_templates": Call(),
+        "transactional_render_template": Call(body={"template": f"welcome-{tenant.word}"}),
+        "transactional_list_rejects": Call({"email": tenant.email(2)}),
         "audit_list": Call({"entityId": ids["held"]}),
+        "audit_export": Call({"entityId": ids["held"], "format": "csv"}),
         "audit_verify": Call(),
+        "transactional_disconnect": Call(),
         "connection_disconnect": Call(),
     }
 
@@ -191,7 +260,7 @@ async def furnish(tenant: Tenant, resources: Resources) -> None:
     found = await tenant.done("connection_connect", Call(body={"apiKey": tenant.api_key}))
     ids["connection"] = found["id"]
     await tenant.done("connection_list_audiences", Call())
-    people = [tenant.contact(number) for number in range(1, 6)]
+    people = [tenant.contact(number) for number in (*range(1, 6), 7, 8, 9)]
     people.append(tenant.contact(6, department=f"Other {tenant.word}"))
     await tenant.done("contacts_upsert", Call(body={"contacts": people}))
     csv = f"entityType,entityId,email\nvendor,{tenant.word}-70,{tenant.email(70)}\nvendor,,nobody\n"
@@ -200,6 +269,12 @@ async def furnish(tenant: Tenant, resources: Resources) -> None:
     )
     assert report["rejected"] == 1, report
     ids["import"] = report["id"]
+    csv = f"entityType,entityId,optStatus\nemployee,{tenant.word}-2,opted_in\nemployee,nobody,opted_in\n"
+    report = await tenant.done(
+        "preferences_import", Call(content=csv.encode(), content_type="text/csv")
+    )
+    assert (report["unchanged"], report["rejected"]) == (1, 1), report
+    ids["statements"] = report["id"]
     for name in ("synced", "waiting", "plain", "doomed"):
         # nobody else claims the members of the first
         department = "Sales" if name == "synced" else "Other"
@@ -208,6 +283,8 @@ async def furnish(tenant: Tenant, resources: Resources) -> None:
             "filters": {"department": [f"{department} {tenant.word}"]},
         }  # fmt: skip
         ids[name] = (await tenant.done("segments_create", Call(body=body)))["id"]
+    # nobody can reach this process, so its webhooks stay to be registered
+    await registration.check_organisation(resources, tenant.org.id)
     ids["run"] = await _sync(tenant, resources, "synced", "succeeded")
     # the guard of the stage lets nobody be removed unasked
     body = {"id": ids["synced"], "filters": {"department": [f"Nobody {tenant.word}"]}}
@@ -216,8 +293,40 @@ async def furnish(tenant: Tenant, resources: Resources) -> None:
     queued = await tenant.done("segments_sync", Call(body={"id": ids["waiting"]}))
     ids["queued"] = queued["id"]
     await _furnish_source(tenant, resources)
+    await _furnish_mail(tenant, resources)
     out = {**tenant.entity(3), "status": "opted_out", "source": f"form {tenant.word}"}
     await tenant.done("preferences_update_opt_status", Call(body=out))
+    await _erase(tenant, resources)
+
+
+async def _erase(tenant: Tenant, resources: Resources) -> None:
+    """One erasure that is done, and one that waits for an account which is not connected."""
+    ids = tenant.ids
+    erased = await tenant.done("preferences_gdpr_delete", Call(body=tenant.entity(8)))
+    ids["erased"] = erased["id"]
+    await erasures.work_on(
+        resources, tenant.org.id, UUID(erased["id"]), owner="walk", stopping=asyncio.Event()
+    )
+    done = await tenant.done("preferences_get_erasure", Call({"id": erased["id"]}))
+    assert done["status"] == "done", done
+    ids["later"] = (resources.clock() + timedelta(seconds=1)).isoformat()
+    async with resources.db.transaction(tenant.org.id) as session:
+        await session.execute(
+            text(
+                """with gone as (
+                       insert into audiences (org_id, account_id, list_id, name)
+                       values (:org, 'closed' || :list, 'closed' || :list, 'Closed')
+                       returning id, org_id)
+                   insert into audience_members (org_id, audience_id, address_hash, status)
+                   select g.org_id, g.id, c.address_hash, 'subscribed' from gone g
+                   join contacts c on c.entity_id = :entity"""
+            ),
+            {"org": tenant.org.id, "list": tenant.list_id, "entity": tenant.entity(9)["entityId"]},
+        )
+    waiting = await tenant.done("preferences_gdpr_delete", Call(body=tenant.entity(9)))
+    ids["erasure"] = waiting["id"]
+    (target,) = [t for t in waiting["targets"] if t["accountId"].startswith("closed")]
+    ids["target"] = target["id"]
 
 
 SOURCE_PASSWORD = "canary-s0urce-passw0rd"
@@ -237,6 +346,23 @@ async def _furnish_source(tenant: Tenant, resources: Resources) -> None:
     pulled, _ = await sources.pull_now(resources, actor, source.name, Wish(), owner="walk")
     assert pulled.status == "failed", pulled
     tenant.ids["pull"] = str(pulled.id)
+
+
+async def _furnish_mail(tenant: Tenant, resources: Resources) -> None:
+    """A message that went out, one for later, one of which nobody knows."""
+    ids = tenant.ids
+    found = await tenant.done("transactional_connect", Call(body={"apiKey": tenant.mail_key}))
+    ids["mail_connection"] = found["id"]
+    later = {"sendAt": (datetime.now(UTC) + timedelta(days=3)).isoformat()}
+    for name, given in (("sent", {}), ("scheduled", later), ("unconfirmed", {})):
+        body = tenant.message(2, **given)
+        ids[name] = (await tenant.done("transactional_send", Call(body=body)))["id"]
+    await handover.work_on(resources, tenant.org.id, UUID(ids["sent"]), owner="walk")
+    async with resources.db.transaction(tenant.org.id) as session:
+        await session.execute(
+            text("update transactional_messages set status = 'unconfirmed' where id = :id"),
+            {"id": UUID(ids["unconfirmed"])},
+        )
 
 
 async def _sync(tenant: Tenant, resources: Resources, segment: str, status: str) -> str:
@@ -285,8 +411,11 @@ class Stage:
         account = await self.sandbox.open_account(
             api_key, name=f"Account {word}", lists=[f"People {word}"]
         )
+        mail_key = f"md-{uuid4().hex[:22]}"
+        await self.sandbox.open_mandrill(mail_key, username=f"mail {word}")
+        await self.sandbox.add_mail_template(f"Welcome {word}", "<p>Hello</p>", key=mail_key)
         api = await self.client(tokens[Role.OWNER])
-        return Tenant(org, tokens, api, api_key, account["lists"][0]["id"], word)
+        return Tenant(org, tokens, api, api_key, mail_key, account["lists"][0]["id"], word)
 
     async def rows(self, org: Org) -> dict[str, Any]:
         """Everything an organisation has in the database."""
@@ -333,10 +462,12 @@ async def open_stage(
         redis_url=SecretStr(redis_url),
         master_keys={"walk": SecretStr(base64.b64encode(os.urandom(32)).decode())},
         mailchimp_url=mailchimp.url,
+        mandrill_url=mailchimp.mandrill_url,
         database_pool_size=4,
         guard_removals_min=0,
         guard_removals_share=0,
         max_body_bytes=64 * 1024,
+        public_url="http://127.0.0.1:9",
     )
     async with AsyncExitStack() as exits:
         resources = await Resources.build(settings)

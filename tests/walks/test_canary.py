@@ -22,6 +22,9 @@ _HOLD_ADDRESSES = {
     ("contact_addresses", "email"),
     ("contacts", "email"),
     ("sync_changes", "email"),
+    ("webhook_events", "email"),
+    ("webhook_events", "new_email"),
+    ("transactional_recipients", "email"),
 }
 """Columns that are meant to hold addresses in clear."""
 
@@ -63,7 +66,13 @@ async def test_secrets_and_addresses_stay_where_they_belong(
     answer = await send(tenant.api, operation("connection_connect"), Call(body={"apiKey": refused}))
     assert answer.json()["code"] in {"api_key_refused", "account_mismatch"}, answer.text
 
-    secrets = [tenant.api_key, refused, SOURCE_PASSWORD, *tenant.tokens.values()]
+    secrets = [
+        tenant.api_key,
+        tenant.mail_key,
+        refused,
+        SOURCE_PASSWORD,
+        *tenant.tokens.values(),
+    ]
     secrets += [secret.partition("-us")[0] for secret in secrets]
     lines = log.getvalue()
     assert lines.count("\n") > 50

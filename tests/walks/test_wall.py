@@ -23,9 +23,20 @@ LOOK_UPS = {
     "mcsync_connected_organisation_ids",
     "mcsync_due_runs",
     "mcsync_due_orders",
+    "mcsync_webhook_endpoint",
+    "mcsync_due_webhook_events",
+    "mcsync_due_webhook_checks",
+    "mcsync_due_audience_pulls",
+    "mcsync_due_erasures",
     "mcsync_due_source_pulls",
     "mcsync_source_organisation_ids",
+    "mcsync_due_messages",
+    "mcsync_due_outcomes",
+    "mcsync_transactional_hook",
+    "mcsync_transactional_organisation_ids",
 }
+ERASERS = {"mcsync_forget_history": "mcsync_eraser"}
+"""What an erasure may do beyond the service's own rights, and as whom."""
 APPEND_ONLY = ("audit_entries", "preference_events")
 
 _tables = pytest.mark.parametrize("name", sorted(TENANT_TABLES))
@@ -193,13 +204,18 @@ async def test_look_ups_answer_ids_only(stage: Stage, service: asyncpg.Connectio
            from pg_proc p join pg_roles o on o.oid = p.proowner
            where p.prosecdef and p.pronamespace = 'public'::regnamespace"""
     )
-    assert {row["proname"] for row in rows} == LOOK_UPS
+    assert {row["proname"] for row in rows} == LOOK_UPS | set(ERASERS)
     for row in rows:
-        assert row["owner"] == "mcsync_lookup"
+        assert row["owner"] == ERASERS.get(row["proname"], "mcsync_lookup")
         assert not row["special"]
         assert not row["anybody"], f"{row['proname']} is open to every role"
         words = set(row["result"].replace(",", " ").replace("(", " ").replace(")", " ").split())
-        named = {"TABLE", "SETOF", "run_id", "org_id", "audience_id", "epoch", "pull_id"}
+        named = {
+            "TABLE", "SETOF", "run_id", "org_id", "audience_id", "endpoint_id", "erasure_id", "epoch",
+            "pull_id",
+        }  # fmt: skip
+        named = {"TABLE", "SETOF", "run_id", "org_id", "audience_id", "epoch"}
+        named |= {"message_id", "connection_id"}
         assert words <= named | {"uuid", "integer"}, row["result"]
 
     token = await stage.onlooker.fetchrow("select id, org_id from service_tokens limit 1")
@@ -215,12 +231,55 @@ async def test_look_ups_answer_ids_only(stage: Stage, service: asyncpg.Connectio
         assert {row[0] for row in await service.fetch(f"select {name}()")} >= everybody
     due = await service.fetch("select * from mcsync_due_runs(10)")
     assert {row["org_id"] for row in due} == everybody
+    everybodys = "select mcsync_transactional_organisation_ids()"
+    assert {row[0] for row in await service.fetch(everybodys)} >= everybody
+    hook = await stage.onlooker.fetchrow(
+        """update transactional_connections set webhook_token_hash = 'x' where org_id = $1
+           returning id, org_id""",
+        stage.ours.org.id,
+    )
+    found = await service.fetch("select * from mcsync_transactional_hook('x')")
+    assert found == [hook]
+    assert await service.fetch("select * from mcsync_transactional_hook('y')") == []
+    await stage.onlooker.execute("update transactional_connections set webhook_token_hash = null")
+    for name in ("mcsync_due_messages", "mcsync_due_outcomes"):
+        await service.fetch(f"select * from {name}(10)")
     orders = await service.fetch("select * from mcsync_due_orders(10)")
     assert {row["org_id"] for row in orders} == everybody
+    erasures = await service.fetch("select * from mcsync_due_erasures(10)")
+    assert {row["org_id"] for row in erasures} == everybody
     await stage.onlooker.execute("update source_pulls set status = 'queued'")
     pulls = await service.fetch("select * from mcsync_due_source_pulls(10)")
     await stage.onlooker.execute("update source_pulls set status = 'failed'")
     assert {row["org_id"] for row in pulls} == everybody
+
+
+async def test_history_is_forgotten_for_an_erasure_under_way_and_within_the_organisation(
+    stage: Stage, service: asyncpg.Connection
+) -> None:
+    forget = "select mcsync_forget_history($1, 'employee', $2)"
+    ours, theirs = stage.ours, stage.theirs
+    history = "select count(*) from preference_events where entity_id = $1"
+    before = {
+        t.org.id: await stage.onlooker.fetchval(history, t.entity(3)["entityId"])
+        for t in (ours, theirs)
+    }
+    assert all(before.values())
+    for bound, erasure, whom in (
+        (None, ours.ids["erasure"], ours),
+        (ours.org, str(uuid4()), ours),
+        (ours.org, theirs.ids["erasure"], theirs),
+        (ours.org, ours.ids["erasure"], theirs),
+        (ours.org, ours.ids["erased"], ours),  # that one is done
+    ):
+        await bind(service, bound)
+        async with service.transaction():
+            assert await service.fetchval(forget, UUID(erasure), whom.entity(3)["entityId"]) == 0
+    await bind(service, ours.org)
+    forgotten = await service.fetchval(
+        forget, UUID(ours.ids["erasure"]), ours.entity(3)["entityId"]
+    )
+    assert forgotten == before[ours.org.id]
 
 
 async def _service_role(stage: Stage) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+from collections.abc import Collection
 from datetime import datetime
 from uuid import UUID
 
@@ -19,6 +20,7 @@ from mcsync.core.db.platform import Organisation, ServiceToken
 from mcsync.core.errors import BadRequestError, NotFoundError
 from mcsync.core.resources import Resources
 from mcsync.features import audit
+from mcsync.features.audiences import service as audiences
 from mcsync.features.audit import AuditAction
 
 
@@ -81,20 +83,28 @@ async def choose_organisation(resources: Resources, wanted: str | None) -> Organ
 
 
 async def new_token(
-    resources: Resources, org_id: UUID, *, name: str, role: Role, expires_at: datetime | None = None
-) -> IssuedToken:
-    """A token of the organisation; its secret is in the answer and nowhere else."""
+    resources: Resources, org_id: UUID, *, name: str, role: Role | None,
+    expires_at: datetime | None = None, audience_ids: Collection[str] | None = None,
+) -> IssuedToken:  # fmt: skip
+    """A token of the organisation; its secret is in the answer and nowhere else.
+
+    With ``audience_ids`` and no role it is publishable. Raises ``NotFoundError`` for an audience that the
+    connected account does not have.
+    """
+    for list_id in audience_ids or ():
+        await audiences.find(resources, org_id, list_id)
     async with resources.db.transaction(org_id) as session:
         issued = await issue_token(
-            session, resources.hash_keys, name=name, role=role, expires_at=expires_at
-        )
+            session, resources.hash_keys, name=name, role=role, expires_at=expires_at,
+            audiences=audience_ids,
+        )  # fmt: skip
         audit.record(
             session,
             operator(org_id),
             AuditAction.TOKEN_CREATE,
             entity="token",
             entity_id=issued.id,
-            diff={"role": role.value, "expiresAt": expires_at},
+            diff={"role": issued.role, "expiresAt": expires_at, "audiences": audience_ids},
         )
     return issued
 

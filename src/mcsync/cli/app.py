@@ -7,11 +7,15 @@ from typing import Annotated
 import typer
 
 import mcsync
-from mcsync.cli import keys, platform, processes, segments, sources
+from mcsync.cli import erasures, keys, platform, processes, segments, sources, webhooks
+from mcsync.cli.audit import audit
+from mcsync.cli.campaigns import campaigns
 from mcsync.cli.contacts import contacts
 from mcsync.cli.demo import demo
 from mcsync.cli.dev import dev
 from mcsync.cli.doctor import doctor
+from mcsync.cli.preferences import preferences
+from mcsync.cli.transactional import transactional
 
 EPILOG = """\
 Exit codes: 0 done, 1 unexpected failure, 2 wrong usage, 3 not configured, 4 refused (not found,
@@ -59,7 +63,13 @@ for command in (
 app.add_typer(platform.org, name="org")
 app.add_typer(platform.token, name="token")
 app.add_typer(contacts, name="contacts")
+app.add_typer(preferences, name="preferences")
 app.add_typer(segments.segments, name="segments")
 app.add_typer(segments.runs, name="runs")
+app.add_typer(webhooks.webhooks, name="webhooks")
+app.add_typer(erasures.erasures, name="erasures")
+app.add_typer(audit, name="audit")
 app.add_typer(sources.sources, name="sources")
+app.add_typer(campaigns, name="campaigns")
+app.add_typer(transactional, name="transactional")
 app.add_typer(keys.keys, name="keys")

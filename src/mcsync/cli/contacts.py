@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
-import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from mcsync.cli.administration import choose_organisation, operator
-from mcsync.cli.console import AsJson, Exit, OrgOption, Output, make_table, run
+from mcsync.cli.console import AsJson, Exit, OrgOption, Output, run
+from mcsync.cli.upload import Upload, show_rejections
 from mcsync.core.resources import Resources
 from mcsync.core.web.paging import MAX_LIMIT, PageParams
 from mcsync.features.contacts import service
 from mcsync.features.contacts.repository import ContactFilter
 from mcsync.features.preferences.service import PreferencesConsentSink
+from mcsync.features.sync import explain as explaining
 
 contacts = typer.Typer(no_args_is_help=True, help="The organisation's employees and vendors.")
-
-_CHUNK = 256 * 1024
-_TYPES = {".csv": "text/csv", ".ndjson": "application/x-ndjson", ".jsonl": "application/x-ndjson"}
 
 
 @contacts.command("import")
@@ -37,25 +32,16 @@ def import_(
 ) -> None:
     """Import a file of any size: right rows go in, all others are reported. Exits 6 if any was rejected."""
     out = Output(as_json)
-    stdin = str(file) == "-"
-    if not stdin and not file.is_file():
-        out.fail(Exit.USAGE, f"There is no file {file}.", kind="no_file")
-    kind = _TYPES.get(file.suffix.lower(), "text/csv")
+    given = Upload(out, file)
 
     async def work(resources: Resources) -> dict[str, Any]:
         chosen = await choose_organisation(resources, organisation)
         actor = operator(chosen.id)
-        size = None if stdin else file.stat().st_size
-        with _progress(out) as progress:
-            task = progress.add_task("Reading" if stdin else file.name, total=size)
+        with given.body() as body:
             result = await service.import_file(
-                resources,
-                actor,
-                _chunks(None if stdin else file, lambda n: progress.advance(task, n)),
-                kind,
-                PreferencesConsentSink(resources, actor),
+                resources, actor, body, given.kind, PreferencesConsentSink(resources, actor),
                 confirm_withdrawals=confirm_withdrawals,
-            )
+            )  # fmt: skip
         return result.model_dump(mode="json", by_alias=True)
 
     result = run(out, work)
@@ -64,38 +50,19 @@ def import_(
         raise typer.Exit(Exit.ATTENTION)
 
 
-async def _chunks(file: Path | None, advance: Any) -> AsyncIterator[bytes]:
-    source = sys.stdin.buffer if file is None else file.open("rb")
-    with source:
-        while chunk := await asyncio.to_thread(source.read, _CHUNK):
-            advance(len(chunk))
-            yield chunk
-
-
-def _progress(out: Output) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        console=out.errors,
-        disable=out.json or not out.errors.is_terminal,
-        transient=True,
-    )
-
-
 def show_import(console: Console, result: dict[str, Any], *, shown: int = 20) -> None:
     """The report of an import, for people."""
     console.print(
         f"{result['received']} rows: {result['created']} created, {result['updated']} updated, "
         f"{result['unchanged']} unchanged, {result['rejected']} rejected"
     )
-    found = result["rejections"]
-    if found:
-        rows = [[str(r["line"]), r["field"] or "-", r["code"], r["message"]] for r in found[:shown]]
-        console.print(make_table(("line", "field", "code", "what is wrong"), rows))
-    if len(found) > shown:
-        console.print(f"... and more; all of them: GET {result['report']}")
+    consent = result["consent"]
+    if any(consent.values()):
+        console.print(
+            f"Consent: {consent['optedIn']} opted in, {consent['optedOut']} opted out, "
+            f"{consent['unset']} unset, {consent['notNewer']} opt-ins not newer than a withdrawal"
+        )
+    show_rejections(console, result, shown=shown)
 
 
 @contacts.command("list")
@@ -130,3 +97,69 @@ def list_(
         "lastName": "last name", "department": "department", "location": "location",
     }  # fmt: skip
     out.table(run(out, work), columns, empty="None: mcsync contacts import FILE")
+
+
+@contacts.command("explain")
+def explain(
+    email: Annotated[str | None, typer.Argument(help="The person's address.")] = None,
+    entity_type: Annotated[
+        str | None, typer.Option("--type", help="employee or vendor; with --id, instead of EMAIL.")
+    ] = None,
+    entity_id: Annotated[
+        str | None, typer.Option("--id", help="The id in the organisation's own system.")
+    ] = None,
+    organisation: OrgOption = None,
+    as_json: AsJson = False,
+) -> None:
+    """Tell why a person is in or out of each audience, and what the next sync would do."""
+    out = Output(as_json)
+
+    async def work(resources: Resources) -> dict[str, Any]:
+        actor = operator((await choose_organisation(resources, organisation)).id)
+        answer = await explaining.explain(
+            resources, actor, entity_type=entity_type, entity_id=entity_id, email=email
+        )
+        return answer.model_dump(mode="json", by_alias=True)
+
+    answer = run(out, work)
+    out.result(answer, lambda console: show_explanation(console, answer))
+
+
+def show_explanation(console: Console, answer: dict[str, Any]) -> None:
+    """The explanation, for people."""
+    heading = f"{answer['email'] or 'No usable address'}: {answer['summary']}"
+    console.print(heading, style="bold", markup=False)
+    for contact in answer["contacts"]:
+        who = f"{contact['entityType']} {contact['entityId']}"
+        console.print(f"  {who}: {', '.join(_consent_notes(contact))}", markup=False)
+    for audience in answer["audiences"]:
+        console.print()
+        name = f"{audience['name']} ({audience['audienceId']})"
+        console.print(name, style="bold", markup=False)
+        console.print(f"  {audience['summary']}", markup=False)
+        for line in _segment_lines(audience):
+            console.print(f"  {line}", markup=False)
+
+
+def _consent_notes(contact: dict[str, Any]) -> list[str]:
+    said = {
+        "given": contact["consentGivenAt"],
+        "withdrawn": contact["consentWithdrawnAt"],
+        "source": contact["source"],
+        "left": contact["leftAt"],
+    }
+    notes = [contact["status"].replace("_", " ")]
+    notes += [f"{word} {value}" for word, value in said.items() if value]
+    return notes if contact["hasAddress"] else [*notes, "has another address now"]
+
+
+def _segment_lines(audience: dict[str, Any]) -> list[str]:
+    lines = []
+    for segment in audience["segments"]:
+        rule = f" [row {segment['rule']}]" if segment["rule"] else ""
+        lines.append(f"- {segment['name']}: {segment['explanation']}{rule}")
+    for push in audience["lastPushes"]:
+        outcome = f", {push['outcomeCode']}: {push['outcome']}" if push["outcomeCode"] else ""
+        when = push["doneAt"] or "not yet"
+        lines.append(f"- {when}: {push['action']} ({push['reason']}) {push['state']}{outcome}")
+    return lines

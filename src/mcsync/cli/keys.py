@@ -6,6 +6,7 @@ import base64
 import json
 import os
 from collections import Counter
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Annotated, Any
 from uuid import UUID
@@ -22,7 +23,11 @@ from mcsync.core.resources import Resources
 from mcsync.features import audit
 from mcsync.features.audit import AuditAction
 from mcsync.features.connection import service as connection
+from mcsync.features.erasure import service as erasure
+from mcsync.features.erasure.subject import subject_context
 from mcsync.features.sources import service as sources
+from mcsync.features.transactional import sealed as transactional
+from mcsync.features.webhooks import service as webhooks
 
 keys = typer.Typer(no_args_is_help=True, help="Master keys that seal the stored secrets.")
 
@@ -74,7 +79,10 @@ async def _rotate(resources: Resources, org_id: UUID) -> int:
     async with resources.db.transaction(org_id) as session:
         renewed = await _rewrap_hash_key(resources, session, org_id)
         renewed += await connection.rewrap_key(resources, session)
+        renewed += await webhooks.rewrap(resources, session)
+        renewed += await erasure.rewrap_subjects(resources, session)
         renewed += await sources.rewrap_urls(resources, session)
+        renewed += await transactional.rewrap(resources, session)
         if renewed:
             audit.record(
                 session,
@@ -124,7 +132,7 @@ async def secrets_by_key(resources: Resources) -> list[dict[str, Any]]:
     unreadable: Counter[str] = Counter()
     for org_id in await organisation_ids(resources.db):
         async with resources.db.transaction(org_id) as session:
-            for envelope, context in await _secrets(session, org_id):
+            async for envelope, context in _secrets(session, org_id):
                 kid = _key_of(envelope)
                 used[kid] += 1
                 try:
@@ -145,17 +153,21 @@ async def secrets_by_key(resources: Resources) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-async def _secrets(session: AsyncSession, org_id: UUID) -> list[tuple[str, str]]:
-    """The organisation's envelopes and where each was sealed for."""
-    found = []
+async def _secrets(session: AsyncSession, org_id: UUID) -> AsyncIterator[tuple[str, str]]:
+    """The organisation's envelopes and where each was sealed for, one at a time."""
     organisation = await get_organisation(session)
     if organisation is not None:
-        found.append((organisation.hash_key, hash_key_context(org_id)))
+        yield organisation.hash_key, hash_key_context(org_id)
     live = await connection.get_live(session)
     if live is not None and live.api_key is not None:
-        found.append((live.api_key, connection.key_context(org_id, live.id)))
-    found += await sources.sealed_urls(session)
-    return found
+        yield live.api_key, connection.key_context(org_id, live.id)
+    for erasure_id, envelope in await erasure.sealed_subjects(session):
+        yield envelope, subject_context(org_id, erasure_id)
+    for found in (await sources.sealed_urls(session), await webhooks.envelopes(session)):
+        for envelope, context in found:
+            yield envelope, context
+    async for envelope, context in transactional.secrets(session):
+        yield envelope, context
 
 
 def _key_of(envelope: str) -> str:

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from mcsync.cli import administration
-from mcsync.cli.console import AsJson, OrgOption, Output, Yes, confirm, run
+from mcsync.cli.console import AsJson, Exit, OrgOption, Output, Yes, confirm, run
 from mcsync.core.auth import Role
 from mcsync.core.db.platform import ServiceToken
 from mcsync.core.resources import Resources
@@ -52,7 +52,20 @@ def org_list(as_json: AsJson = False) -> None:
 @token.command("create")
 def token_create(
     name: Annotated[str, typer.Argument(help="What it is for, as the audit will show it.")],
-    role: Annotated[Role, typer.Option(help="What it may do.")] = Role.EDITOR,
+    role: Annotated[
+        Role | None, typer.Option(help="What it may do; default: editor.", show_default=False)
+    ] = None,
+    publishable: Annotated[
+        bool,
+        typer.Option(
+            "--publishable",
+            help="For a public form: may only ask people to confirm. Needs --audience.",
+        ),
+    ] = False,
+    audience: Annotated[
+        list[str] | None,
+        typer.Option(help="With --publishable: Mailchimp's id of an audience; may be repeated."),
+    ] = None,
     days: Annotated[
         int | None, typer.Option(min=1, max=3650, help="Days until it expires; default: never.")
     ] = None,
@@ -61,17 +74,24 @@ def token_create(
 ) -> None:
     """Make a token. It is shown this once and cannot be recovered."""
     out = Output(as_json)
+    if publishable != bool(audience) or (publishable and role is not None):
+        out.fail(
+            Exit.USAGE, "A publishable token takes --audience and no --role; others take no --audience.",
+            kind="usage",
+        )  # fmt: skip
 
     async def work(resources: Resources) -> dict[str, Any]:
         chosen = await administration.choose_organisation(resources, organisation)
         expires = resources.clock() + timedelta(days=days) if days else None
         made = await administration.new_token(
-            resources, chosen.id, name=name, role=role, expires_at=expires
-        )
+            resources, chosen.id, name=name, expires_at=expires, audience_ids=audience,
+            role=None if publishable else role or Role.EDITOR,
+        )  # fmt: skip
         return {
             "id": str(made.id),
             "token": made.token,
-            "role": made.role.value,
+            "role": made.role,
+            "audiences": audience,
             "organisation": str(chosen.id),
             "expiresAt": _time(expires),
         }
@@ -137,6 +157,7 @@ def _shown(row: ServiceToken, now: datetime) -> dict[str, Any]:
         "id": str(row.id),
         "name": row.name,
         "role": row.role,
+        "audiences": row.audience_ids,
         "ending": row.last4,
         "state": state,
         "expiresAt": _time(row.expires_at),

@@ -37,7 +37,7 @@ _PATTERNS: Final = (
         "[mailchimp key]",
     ),
     (re.compile(r"(?<![0-9A-Za-z])md-[0-9A-Za-z_-]{20,}"), "[mandrill key]"),
-    (re.compile(r"mcs_[0-9A-Za-z]{8,}(?:_[0-9A-Za-z]*)?"), "[token]"),
+    (re.compile(r"mc[sp]_[0-9A-Za-z]{8,}(?:_[0-9A-Za-z]*)?"), "[token]"),
     (re.compile(r"eyJ[0-9A-Za-z_-]{8,}\.[0-9A-Za-z_-]+\.[0-9A-Za-z_-]*"), "[jwt]"),
     (re.compile(r"(?i)\b(bearer|basic)\s+[0-9A-Za-z+/=._~-]{8,}"), r"\1 [credentials]"),
     (re.compile(r"(?<=://)[^/\s:@]*:[^/\s@]+(?=@)"), "[credentials]"),
@@ -48,7 +48,7 @@ _PATTERNS: Final = (
     (re.compile(r"[^\s@<>\"'(),;:=\[\]{}]+(?:@|%40)[^\s@<>\"'(),;:=\[\]{}/]+"), "[address]"),
 )
 _SUSPECT: Final = re.compile(
-    r"@|%40|-us[0-9]|md-|mcs_|eyJ|earer|asic |DETAIL:|input", re.IGNORECASE
+    r"@|%40|-us[0-9]|md-|mcs_|mcp_|eyJ|earer|asic |DETAIL:|input", re.IGNORECASE
 )
 """One cheap look; most lines hold nothing to hide."""
 _HIDDEN_KEYS: Final = frozenset(

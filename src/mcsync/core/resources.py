@@ -17,6 +17,7 @@ from mcsync.core.crypto import HashKeys, KeyRing
 from mcsync.core.db import Database, make_engine
 from mcsync.core.db.hold import settle_before_network
 from mcsync.core.jobs import JobQueue
+from mcsync.core.rate_limit import RateLimiter
 from mcsync.core.settings import Settings
 from mcsync.mailchimp import RedisSlotStore, SlotLimiter, build_http
 
@@ -38,6 +39,7 @@ class Resources:
     http: httpx.AsyncClient
     slots: SlotLimiter
     jobs: JobQueue
+    limits: RateLimiter
     clock: Clock = field(default=utc_now)
 
     @classmethod
@@ -73,6 +75,7 @@ class Resources:
             http=http,
             slots=SlotLimiter(store, bulk=settings.slots_per_account, live=settings.live_slots),
             jobs=JobQueue(redis_url),
+            limits=RateLimiter(redis),
         )
 
     async def close(self) -> None:

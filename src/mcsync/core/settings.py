@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from itertools import pairwise
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 MASTER_KEY_BYTES = 32
 _FEW_DISTINCT = 12
 """32 random bytes have about 30 distinct values; fewer than this is a pattern somebody typed."""
 _SLOTS_TOGETHER = 10
+_ORIGIN = re.compile(r"https?://[A-Za-z0-9.\-\[\]:]+")
 
 
 class SettingsError(Exception):
@@ -60,6 +62,8 @@ class Settings(BaseSettings):
     # Mailchimp
     mailchimp_url: str = "https://{dc}.api.mailchimp.com/3.0"
     """Base URL; `{dc}` becomes the data centre named by the API key. An emulator may stand here."""
+    mandrill_url: str = "https://mandrillapp.com/api/1.0"
+    """Base URL of the Transactional (Mandrill) API. An emulator may stand here."""
     slots_per_account: int = Field(8, ge=1, le=9)
     """Simultaneous bulk calls to one account, over all processes. Mailchimp allows 10 in all."""
     live_slots: int = Field(2, ge=1, le=9)
@@ -90,6 +94,8 @@ class Settings(BaseSettings):
     """How far a pull reaches back before the last one, since Mailchimp's clock is not ours."""
     full_pull_days: int = Field(7, ge=1)
     """How often the mirror is read anew from end to end."""
+    audience_pull_minutes: float = Field(15, ge=0, le=24 * 60)
+    """How often changed members are pulled between syncs where no webhook tells; 0 for never."""
     order_barrier_seconds: int = Field(120, ge=1)
     """How long an order waits for a call under way whose answer is unknown."""
 
@@ -99,11 +105,43 @@ class Settings(BaseSettings):
     source_pull_minutes: int = Field(60, ge=1, le=24 * 60)
     """The longest that one pull may take from beginning to end."""
 
+    # Campaigns
+    campaign_settling_days: int = Field(30, ge=0, le=365)
+    """So long after it was sent a campaign's opens and clicks are followed; 0: only until it is sent."""
+    campaign_spread_seconds: int = Field(1800, ge=0, le=6 * 3600)
+    """Over so long the organisations' refreshes are spread after each six-hourly tick."""
+
+    # Newsletter forms
+    form_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    """Web sites whose pages may post to `subscribers.subscribe`, e.g. `https://www.example.com`; commas between."""
+    form_per_client_minute: int = Field(10, ge=1)
+    """Form posts that one network address may send in a minute."""
+    form_per_address_hour: int = Field(3, ge=1)
+    """Form posts that may name one e-mail address in an hour, so that nobody is flooded with confirmations."""
+
     # Logs
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """The least important events that are written."""
     log_format: Literal["json", "console"] = "json"
     """`json` for machines, `console` for eyes."""
+
+    @field_validator("form_origins", mode="before")
+    @classmethod
+    def _origins(cls, value: object) -> object:
+        if isinstance(value, str):
+            value = tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("form_origins")
+    @classmethod
+    def _are_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for one in value:
+            if _ORIGIN.fullmatch(one) is None:
+                message = (
+                    "FORM_ORIGINS takes origins such as https://www.example.com, without a path"
+                )
+                raise ValueError(message)
+        return value
 
     @field_validator("log_level", mode="before")
     @classmethod

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import csv
+import io
+import json
+import re
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
@@ -20,6 +24,7 @@ from mcsync.core.resources import Resources
 from mcsync.features import audit
 from mcsync.features.audit import AuditAction, service
 from mcsync.features.audit.chain import entry_hash, plain
+from mcsync.features.audit.schemas import AuditFilter
 from tests.core.api import client_of, make_token
 from tests.support.organisations import Org
 
@@ -275,3 +280,67 @@ class TestProcedures:
     async def test_anonymous_callers_are_refused(self, anonymous: httpx.AsyncClient) -> None:
         for procedure in ("list", "verify"):
             assert (await anonymous.get(f"/mailchimp/audit/{procedure}")).status_code == 401
+
+
+class TestExport:
+    async def test_the_file_says_everything_in_order_and_verifies_by_itself(
+        self, resources: Resources, actor: Actor
+    ) -> None:
+        await _record(resources, actor, 30, dict(AWKWARD))
+        pieces = [p async for p in service.export(resources, actor, "ndjson", AuditFilter())]
+        entries = [json.loads(line) for line in b"".join(pieces).splitlines()]
+        assert [entry["seq"] for entry in entries] == list(range(1, 31))
+        previous = bytes(32)
+        for entry in entries:
+            assert entry["previousHash"] == previous.hex()
+            columns = {_snake(name): value for name, value in entry.items()}
+            columns |= {"org_id": actor.org_id, "at": datetime.fromisoformat(entry["at"])}
+            previous = entry_hash(previous, columns)
+            assert entry["hash"] == previous.hex()
+
+    async def test_as_csv_no_cell_is_a_formula(self, resources: Resources, actor: Actor) -> None:
+        async with resources.db.transaction(actor.org_id) as session:
+            for entity_id in ("=1+1", "plain", 'quo"te, comma'):
+                audit.record(
+                    session, actor, AuditAction.SEGMENTS_UPDATE, entity="segment",
+                    entity_id=entity_id,
+                )  # fmt: skip
+        pieces = [p async for p in service.export(resources, actor, "csv", AuditFilter())]
+        rows = list(csv.DictReader(io.StringIO(b"".join(pieces).decode(), newline="")))
+        assert [row["entityId"] for row in rows] == ["'=1+1", "plain", 'quo"te, comma']
+        assert list(rows[0])[:3] == ["seq", "at", "actorKind"]
+
+    async def test_in_several_pieces_with_the_filters_of_the_list(
+        self, resources: Resources, actor: Actor, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(service, "_CHUNK", 2)
+        await _record(resources, actor, 5)
+        pieces = [p async for p in service.export(resources, actor, "ndjson", AuditFilter())]
+        assert len(pieces) == 3
+        wanted = AuditFilter(entity_id="3")
+        pieces = [p async for p in service.export(resources, actor, "ndjson", wanted)]
+        assert [json.loads(p)["entityId"] for p in pieces] == ["3"]
+
+    @pytest.mark.parametrize(
+        ("query", "accept", "kind"),
+        [
+            ("", "", "application/x-ndjson"),
+            ("?format=csv", "", "text/csv; charset=utf-8"),
+            ("", "text/csv", "text/csv; charset=utf-8"),
+            ("?format=ndjson", "text/csv", "application/x-ndjson"),
+        ],
+    )
+    async def test_csv_or_ndjson_as_asked(
+        self, api: httpx.AsyncClient, resources: Resources, actor: Actor, query: str, accept: str,
+        kind: str,
+    ) -> None:  # fmt: skip
+        await _record(resources, actor)
+        answer = await api.get(f"/mailchimp/audit/export{query}", headers={"Accept": accept})
+        assert answer.status_code == 200
+        assert answer.headers["content-type"] == kind
+        assert "attachment" in answer.headers["content-disposition"]
+        assert b"segments.update" in answer.content
+
+
+def _snake(name: str) -> str:
+    return re.sub(r"(?<=[a-z])([A-Z])", r"_\1", name).lower()

@@ -43,6 +43,15 @@ class Caller:
             _path("contacts.import"), content=body, headers={"Content-Type": kind}, params=given
         )
 
+    async def stated(
+        self, content: bytes | str, kind: str = "text/csv", **given: Any
+    ) -> httpx.Response:
+        """A file to preferences.import."""
+        body = content.encode() if isinstance(content, str) else content
+        return await self.client.post(
+            _path("preferences.import"), content=body, headers={"Content-Type": kind}, params=given
+        )
+
     async def took(self, content: bytes | str, kind: str = "text/csv", **given: Any) -> JsonObject:
         """The answer to a file that is taken."""
         answer = await self.send(content, kind, **given)

@@ -76,7 +76,7 @@ class TestUpdateOptStatus:
     ) -> None:
         await editor.upserted(PERSON)
         given = days_ago(3)
-        proof = {"form": "/newsletter", "wordingVersion": "2026-03", "ipAddress": "192.0.2.1"}
+        proof = {"form": "/newsletter", "wordingVersion": "2026-03", "ipAddress": "2001:db8::1"}
         answer = (
             await editor.says("opted_in", source="intranet", consentGivenAt=given, proof=proof)
         ).json()

@@ -50,7 +50,7 @@ addresses = chosen(*ADDRESSES)
 departments = chosen("Sales", "Sales", "Sales", "Support", "Support", "Elsewhere")
 names = chosen("One", "One", "Two")
 follow_ups = chosen(
-    "sync", "sync", "sync backwards", "sync backwards", "orders", "nothing", "nothing", "nothing",
+    "sync", "sync", "sync backwards", "sync backwards", "orders", "opt-ins", "nothing", "nothing", "nothing",
     "dry run", "approve", "cancel", "cancel queued",
 )  # fmt: skip
 segment_definitions: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
@@ -264,6 +264,8 @@ class Machine(RuleBasedStateMachine):
         """What the service does next."""
         if what == "orders":
             self.do(self.world.orders())
+        elif what == "opt-ins":
+            self.do(self.world.live())
         elif what == "approve" and self.waiting:
             self.approve(self.waiting)
         elif what == "cancel" and self.waiting:

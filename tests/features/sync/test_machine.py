@@ -32,7 +32,7 @@ def more_settings(more_settings: dict[str, Any]) -> dict[str, Any]:
 
 def tell(
     given: Settings, superuser_url: str, process: SandboxProcess, *, examples: int, steps: int,
-    derandomize: bool,
+    derandomize: bool, machine: type[Machine] = Machine,
 ) -> None:  # fmt: skip
     """Tells that many stories of at most so many steps, each in an organisation of its own."""
     with asyncio.Runner() as runner:
@@ -47,7 +47,7 @@ def tell(
             await travel.wait()
             return world
 
-        class Told(Machine):
+        class Told(machine):  # type: ignore[valid-type, misc]
             pass
 
         Told.runner = runner

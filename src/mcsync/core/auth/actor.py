@@ -21,6 +21,8 @@ class Actor:
     label: str | None
     scopes: frozenset[Scope] = field(default=frozenset())
     request_id: str | None = None
+    audiences: frozenset[str] | None = None
+    """Of a publishable token: the audiences (Mailchimp's ids) it is for. None: no such limit."""
 
     @classmethod
     def system(cls, org_id: UUID, label: str, *, request_id: str | None = None) -> Actor:

@@ -27,6 +27,14 @@ class Scope(StrEnum):
     CAMPAIGNS_WRITE = "campaigns:write"
     SOURCES_READ = "sources:read"
     SOURCES_PULL = "sources:pull"
+    SUBSCRIBERS_READ = "subscribers:read"
+    SUBSCRIBERS_WRITE = "subscribers:write"
+    SUBSCRIBERS_REQUEST = "subscribers:request"
+    """Asking that somebody be asked to confirm: all that a publishable token may do."""
+    SUBSCRIBERS_DIRECT = "subscribers:direct"
+    """Subscribing somebody without asking them, on recorded proof."""
+    TRANSACTIONAL_READ = "transactional:read"
+    TRANSACTIONAL_SEND = "transactional:send"
 
 
 class Role(StrEnum):
@@ -38,12 +46,24 @@ class Role(StrEnum):
 
 
 _VIEWER: Final = frozenset(scope for scope in Scope if scope.endswith(":read"))
-_OWNERS_ONLY: Final = frozenset({Scope.CONNECTION_MANAGE, Scope.CONSENT_ERASE, Scope.SOURCES_PULL})
+_OWNERS_ONLY: Final = frozenset(
+    {
+        Scope.CONNECTION_MANAGE,
+        Scope.CONSENT_ERASE,
+        Scope.SOURCES_PULL,
+        Scope.SUBSCRIBERS_DIRECT,
+    }
+)
 _SCOPES: Final = {
     Role.VIEWER: _VIEWER,
     Role.EDITOR: frozenset(Scope) - _OWNERS_ONLY,
     Role.OWNER: frozenset(Scope),
 }
+
+
+PUBLISHABLE: Final = "publishable"
+"""What a token that stands in a public page is called where others have a role."""
+PUBLISHABLE_SCOPES: Final = frozenset({Scope.SUBSCRIBERS_REQUEST})
 
 
 def scopes_of(role: Role) -> frozenset[Scope]:

@@ -1,5 +1,7 @@
 """What a service token looks like: ``mcs_<22: id>_<43: secret><6: checksum>``, all base62.
 
+One that may stand in a public page begins with ``mcp_``, so that nobody takes it for the other kind.
+
 No character ends a word, so that a double-click selects it whole; the prefix lets secret scanners
 find it; the CRC-32 refuses a typo without asking the database.
 """
@@ -15,7 +17,7 @@ from uuid import UUID
 _DIGITS: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _VALUE: Final = {digit: value for value, digit in enumerate(_DIGITS)}
 _ID_DIGITS, _SECRET_DIGITS, _CHECK_DIGITS = 22, 43, 6
-_FORM: Final = re.compile(r"mcs_([0-9A-Za-z]{22})_[0-9A-Za-z]{43}([0-9A-Za-z]{6})")
+_FORM: Final = re.compile(r"mc[sp]_([0-9A-Za-z]{22})_[0-9A-Za-z]{43}([0-9A-Za-z]{6})")
 
 
 def _base62(number: int, digits: int) -> str:
@@ -37,10 +39,10 @@ def _check(text: str) -> str:
     return _base62(zlib.crc32(text.encode()), _CHECK_DIGITS)
 
 
-def make_token(token_id: UUID) -> str:
+def make_token(token_id: UUID, *, publishable: bool = False) -> str:
     """A fresh token with 256 random bits."""
     secret = _base62(secrets.randbits(256), _SECRET_DIGITS)
-    body = f"mcs_{_base62(token_id.int, _ID_DIGITS)}_{secret}"
+    body = f"{'mcp' if publishable else 'mcs'}_{_base62(token_id.int, _ID_DIGITS)}_{secret}"
     return body + _check(body)
 
 

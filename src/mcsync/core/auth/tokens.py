@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from time import monotonic
@@ -16,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from uuid6 import uuid7
 
 from mcsync.core.auth.actor import Actor
-from mcsync.core.auth.scopes import Role, scopes_of
+from mcsync.core.auth.scopes import PUBLISHABLE, PUBLISHABLE_SCOPES, Role, scopes_of
 from mcsync.core.auth.token_format import make_token, read_token_id
 from mcsync.core.crypto import HashKeys, keyed_digest
 from mcsync.core.db import org_of
@@ -36,7 +37,7 @@ class IssuedToken:
     id: UUID
     token: str
     last4: str
-    role: Role
+    role: str
     expires_at: datetime | None
 
     def __repr__(self) -> str:
@@ -49,26 +50,34 @@ async def issue_token(
     hash_keys: HashKeys,
     *,
     name: str,
-    role: Role,
+    role: Role | None,
     expires_at: datetime | None = None,
+    audiences: Collection[str] | None = None,
 ) -> IssuedToken:
-    """Makes a token of the session's organisation. The caller records it in the audit."""
+    """Makes a token of the session's organisation. The caller records it in the audit.
+
+    With ``audiences`` (Mailchimp's ids) and no role it is publishable: all that it may do is to ask people
+    who filled in a form of these audiences to confirm.
+    """
+    assert (role is None) == (audiences is not None), "a role, or the audiences of a form"
+    kind = PUBLISHABLE if role is None else role.value
     token_id = uuid7()
-    token = make_token(token_id)
+    token = make_token(token_id, publishable=role is None)
     key = await hash_keys.hash_key(session)
     session.add(
         ServiceToken(
             id=token_id,
             org_id=org_of(session),
             name=name,
-            role=role.value,
+            role=kind,
+            audience_ids=None if audiences is None else sorted(audiences),
             token_hash=keyed_digest(key, _HASH_KIND, token),
             last4=token[-4:],
             expires_at=expires_at,
         )
     )
     await session.flush()
-    return IssuedToken(token_id, token, token[-4:], role, expires_at)
+    return IssuedToken(token_id, token, token[-4:], kind, expires_at)
 
 
 async def revoke_token(session: AsyncSession, token_id: UUID, *, at: datetime) -> None:
@@ -172,7 +181,14 @@ class TokenVerifier:
             if ends_at is not None and ends_at <= now:
                 raise _refused()
             await _touch(session, stored, now)
-        actor = Actor(org_id, "token", str(token_id), stored.name, scopes_of(Role(stored.role)))
+        actor = Actor(
+            org_id,
+            "token",
+            str(token_id),
+            stored.name,
+            PUBLISHABLE_SCOPES if stored.role == PUBLISHABLE else scopes_of(Role(stored.role)),
+            audiences=None if stored.audience_ids is None else frozenset(stored.audience_ids),
+        )
         until = monotonic() + resources.settings.token_cache_seconds
         return _Known(actor, until, ends_at)
 

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Index, func, text
+from sqlalchemy import ARRAY, Index, Text, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from mcsync.core.db.base import Base, Identified, OrgScoped, Timestamped, org_key
@@ -24,12 +24,13 @@ class Organisation(Identified, Timestamped, Base):
 
 
 class ServiceToken(Identified, OrgScoped, Timestamped, Base):
-    """A service token: only its keyed hash is kept."""
+    """A service token: only its keyed hash is kept. ``audience_ids``: of a publishable one (Mailchimp's)."""
 
     __tablename__ = "service_tokens"
 
     name: Mapped[str]
     role: Mapped[str]
+    audience_ids: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
     token_hash: Mapped[bytes]
     last4: Mapped[str]
     expires_at: Mapped[datetime | None]

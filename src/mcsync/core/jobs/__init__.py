@@ -1,8 +1,36 @@
 """Waking workers: ARQ as a bell, never as a store."""
 
 from mcsync.core.jobs.daily import DAILY_AT, last_due
-from mcsync.core.jobs.queue import ORDER, SCHEDULED_SYNC, SEGMENT_SYNC, SOURCE_PULL, JobQueue
+from mcsync.core.jobs.queue import (
+    AUDIENCE_PULL,
+    CAMPAIGN_STATS,
+    ERASURE,
+    FORM_POST,
+    ORDER,
+    SCHEDULED_SYNC,
+    SEGMENT_SYNC,
+    SOURCE_PULL,
+    TRANSACTIONAL_OUTCOMES,
+    TRANSACTIONAL_SEND,
+    WEBHOOK,
+    WEBHOOKS,
+    JobQueue,
+)
 
 __all__ = [
-    "DAILY_AT", "ORDER", "SCHEDULED_SYNC", "SEGMENT_SYNC", "SOURCE_PULL", "JobQueue", "last_due",
-]  # fmt: skip
+    "AUDIENCE_PULL",
+    "CAMPAIGN_STATS",
+    "DAILY_AT",
+    "ERASURE",
+    "FORM_POST",
+    "ORDER",
+    "SCHEDULED_SYNC",
+    "SEGMENT_SYNC",
+    "SOURCE_PULL",
+    "TRANSACTIONAL_OUTCOMES",
+    "TRANSACTIONAL_SEND",
+    "WEBHOOK",
+    "WEBHOOKS",
+    "JobQueue",
+    "last_due",
+]

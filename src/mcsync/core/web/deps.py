@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Self
 
 from fastapi import Depends, Query, Request
 
@@ -33,3 +33,25 @@ PageDep = Annotated[PageParams, Depends(get_page)]
 
 UNLIMITED_BODY = 2**63 - 1
 """``max_body_size=`` of a route that streams its body instead of holding it."""
+
+
+class BodyLimit(int):
+    """``max_body_size=`` of a route that takes more (or less) than the others: ``limit`` bytes.
+
+    FastAPI, which would answer in plain text, sees no limit; the middleware, which answers as everywhere,
+    sees this one.
+    """
+
+    limit: int
+
+    def __new__(cls, limit: int) -> Self:
+        """A limit in bytes."""
+        made = super().__new__(cls, UNLIMITED_BODY)
+        made.limit = limit
+        return made
+
+
+def body_limit(route: object) -> int | None:
+    """The limit of a route's own, if it has one."""
+    found = getattr(route, "max_body_size", None)
+    return found.limit if isinstance(found, BodyLimit) else found

@@ -116,7 +116,13 @@ class _Claim:
             raise ConflictError(message, code="idempotency_key_reused")
         if stored is None or stored.status is None:
             raise _in_use()
-        return _Answer(stored.status, dict(stored.headers or {}), (stored.body or "").encode())
+        if stored.body is None:
+            message = (
+                "This request was carried out. Its answer is not kept any more, since somebody named"
+                " in it was erased."
+            )
+            raise ConflictError(message, code="answer_erased")
+        return _Answer(stored.status, dict(stored.headers or {}), str(stored.body).encode())
 
     async def renew(self, session: AsyncSession) -> None:
         """Proves in a transaction that the claim still stands. Raises ``ConflictError``."""
@@ -199,7 +205,8 @@ class IdempotencyMiddleware:
         resources: Resources = scope["app"].state.resources
         settings = resources.settings
         org_id, actor = caller
-        fingerprint, receive = await _fingerprint(scope, receive, actor, settings.max_body_bytes)
+        limit = scope["app"].state.body_limits.get(scope["path"], settings.max_body_bytes)
+        fingerprint, receive = await _fingerprint(scope, receive, actor, limit)
         claim = _Claim(resources.db, org_id, _checked(key), fingerprint, uuid4())
         replay = await claim.take(timedelta(hours=settings.idempotency_hours))
         if replay is not None:

@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bind_contextvars, clear_contextvars
 
 from mcsync.core.errors import FieldProblem, McsyncError
+from mcsync.core.web.deps import body_limit
 from mcsync.core.web.errors import InvalidRequestError, as_mcsync_error, problem_response
 
 _REQUEST_ID: Final = re.compile(rb"^[A-Za-z0-9._:-]{8,64}$")
@@ -106,7 +107,7 @@ class BodyLimitMiddleware:
             message = await receive()
             size += len(message.get("body", b""))
             # The route is known by now: nothing reads a body before it is found.
-            if size > (getattr(scope.get("route"), "max_body_size", None) or self._limit):
+            if size > (body_limit(scope.get("route")) or self._limit):
                 raise HTTPException(413)
             return message
 

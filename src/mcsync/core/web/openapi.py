@@ -54,9 +54,28 @@ TAGS: Final = [
         "sync, watch, approve.",
     },
     {
+        "name": "webhooks",
+        "description": "How mcsync hears within seconds of what people do at Mailchimp.",
+    },
+    {
         "name": "sources",
         "description": "Queries against the organisation's own databases, from which contacts are pulled "
         "every night and on demand; set up by operators.",
+    },
+    {
+        "name": "campaigns",
+        "description": "Mailchimp campaigns that are followed: their status, opens, clicks and bounces, "
+        "now and over time.",
+    },
+    {
+        "name": "subscribers",
+        "description": "Single members of an audience: a newsletter form's posts, and what an operator "
+        "does for one person.",
+    },
+    {
+        "name": "transactional",
+        "description": "Single messages such as confirmations, sent through Mailchimp Transactional "
+        "(Mandrill): queued durably, handed over once, with the outcome of every recipient.",
     },
     {"name": "audit", "description": "Who did what, when: append-only and verifiable."},
     {"name": "health", "description": "For load balancers and monitors; needs no token."},

@@ -61,6 +61,8 @@ for _row in (
      "Repeat it after `retryAfter` seconds with the same key."),
     ("idempotency_key_reused", 409, "The Idempotency-Key belongs to another request",
      "Make a new key for each new request; repeat a key only with the same path and body."),
+    ("answer_erased", 409, "The answer to this Idempotency-Key was erased",
+     "The request was carried out; look at its outcome instead of repeating it."),
     ("too_large", 413, "The body is too large",
      "Send less at once. contacts.import streams files of any size."),
     ("unsupported_media_type", 415, "This content type is not supported here",

@@ -198,6 +198,24 @@ join audience_members m on m.audience_id = :audience and m.address_hash = s.mh
 group by s.h, m.timestamp_opt, m.source
 having m.timestamp_opt > max(s.at)
    and ((array_agg(s.source order by s.at desc))[1] = 'mailchimp' or {_FORM.format("m")})
+union
+-- asked to confirm at the person's own request, and confirmed
+select o.h, m.timestamp_opt
+from own o
+join audience_members m on m.audience_id = :audience and m.address_hash = o.mh
+     and m.requested_at is not null and m.status = 'subscribed'
+     and m.timestamp_opt >= date_trunc('second', m.requested_at)
+     and m.timestamp_opt < m.requested_at + interval '70 days'  -- a pending one lapses before
+where coalesce(m.source, '') not ilike 'admin%'
+"""
+
+_ANSWERED = """
+update audience_members m set requested_at = null from arrived a
+where m.audience_id = :audience and m.address_hash = a.h and m.requested_at is not null
+  and case when a.status = 'pending' then false
+           when a.status = 'subscribed' then a.last_changed >= date_trunc('second', m.requested_at)
+           -- in the second of the request, this may be what was before it
+           else a.last_changed > m.requested_at end
 """
 
 
@@ -239,6 +257,7 @@ async def merge(
         )
     withdrawals = await session.execute(text(_PULLED_WITHDRAWALS), base)
     opt_ins = await session.execute(text(_PULLED_OPT_INS), base)
+    await session.execute(text(_ANSWERED), {"audience": audience_id})
     # who is a member again has outlived what was once refused
     await session.execute(
         text(

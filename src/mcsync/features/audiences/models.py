@@ -62,7 +62,10 @@ class Member(OrgScopedRow, ChangeTracked, Base):
     as pending and not seen subscribed since. ``asked_again_at``: the opt-in (its ``given_at``) for which
     a confirmation was last asked of a person who had unsubscribed. ``payload_hash``, ``payload_tags``: the
     merge fields Mailchimp last accepted, and those of them that were not empty. ``fed_by``: the contact
-    whose fields they were.
+    whose fields they were. ``hold_until``: Mailchimp posted that this person left, and the member was not
+    read since; until then nothing is sent that adds or changes it. ``requested_at``: the person (a form
+    post, or an operator for them) asked to be subscribed and Mailchimp asks for confirmation; its coming
+    is their opt-in.
     """
 
     __tablename__ = "audience_members"
@@ -88,17 +91,31 @@ class Member(OrgScopedRow, ChangeTracked, Base):
     resubscribed_at: Mapped[datetime | None]
     pending_added_at: Mapped[datetime | None]
     asked_again_at: Mapped[datetime | None]
+    requested_at: Mapped[datetime | None]
     payload_hash: Mapped[UUID | None]
     payload_tags: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
     fed_by: Mapped[UUID | None]
     pushed_at: Mapped[datetime | None]
     pulled_in: Mapped[int | None] = mapped_column(BigInteger)
+    hold_until: Mapped[datetime | None]
 
     __table_args__ = (
         Index("ix_audience_members_status", "audience_id", "status"),
         Index("ix_audience_members_contact", "audience_id", "contact_id"),
         Index("ix_audience_members_changed", "audience_id", "changed_xid"),
         Index("ix_audience_members_fed_by", "audience_id", "fed_by"),
+        Index(
+            "ix_audience_members_held",
+            "audience_id",
+            "address_hash",
+            postgresql_where=text("hold_until is not null"),
+        ),
+        Index(
+            "ix_audience_members_requested",
+            "audience_id",
+            "address_hash",
+            postgresql_where=text("requested_at is not null"),
+        ),
     )
 
 

@@ -44,6 +44,7 @@ __all__ = [
     "merge_map",
     "refresh_merge_fields",
     "set_merge_fields",
+    "store_lists",
     "touch_definition",
 ]
 
@@ -109,7 +110,7 @@ async def list_audiences(resources: Resources, actor: Actor) -> list[AudienceSum
             )
         gone = [list_id for list_id in unlisted if await _is_gone(link.client, list_id)]
     async with resources.db.transaction(actor.org_id) as session:
-        await repository.upsert(session, link.account_id, [_row(found) for found in lists])
+        await store_lists(session, link.account_id, lists)
         if gone:
             await repository.mark_gone(session, link.account_id, gone, resources.clock())
     return [
@@ -122,6 +123,13 @@ async def list_audiences(resources: Resources, actor: Actor) -> list[AudienceSum
         )
         for found in lists
     ]
+
+
+async def store_lists(
+    session: AsyncSession, account_id: str, lists: Sequence[mailchimp.Audience]
+) -> None:
+    """The mirror follows what Mailchimp listed, in the caller's transaction."""
+    await repository.upsert(session, account_id, [_row(found) for found in lists])
 
 
 async def find(resources: Resources, org_id: UUID, list_id: str) -> Audience:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, insert, select, text, update
+from sqlalchemy import Select, func, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from mcsync.features.audit.chain import GENESIS
 from mcsync.features.audit.models import AuditEntry, AuditHead
+from mcsync.features.audit.schemas import AuditFilter
 
 _NEW_HEAD = text(
     "insert into audit_heads (org_id, seq, hash) values (:org, 0, :genesis) on conflict do nothing"
@@ -79,33 +79,35 @@ async def outlasts_head(session: AsyncSession, org_id: UUID) -> bool:
 
 
 async def list_entries(
-    session: AsyncSession,
-    org_id: UUID,
-    *,
-    limit: int,
-    before: int | None,
-    action: str | None,
-    entity_type: str | None,
-    entity_id: str | None,
-    actor_id: str | None,
-    since: datetime | None,
-    until: datetime | None,
+    session: AsyncSession, org_id: UUID, wanted: AuditFilter, *, limit: int, before: int | None
 ) -> list[AuditEntry]:
     """Entries, newest first."""
-    query = select(AuditEntry).where(AuditEntry.org_id == org_id)
+    query = _filtered(org_id, wanted)
     if before is not None:
         query = query.where(AuditEntry.seq < before)
-    for column, wanted in (
-        (AuditEntry.action, action),
-        (AuditEntry.entity_type, entity_type),
-        (AuditEntry.entity_id, entity_id),
-        (AuditEntry.actor_id, actor_id),
+    return list(await session.scalars(query.order_by(AuditEntry.seq.desc()).limit(limit)))
+
+
+async def next_entries(
+    session: AsyncSession, org_id: UUID, wanted: AuditFilter, *, limit: int, after: int, until: int
+) -> list[AuditEntry]:
+    """Entries in the order of the chain."""
+    query = _filtered(org_id, wanted).where(AuditEntry.seq > after, AuditEntry.seq <= until)
+    return list(await session.scalars(query.order_by(AuditEntry.seq).limit(limit)))
+
+
+def _filtered(org_id: UUID, wanted: AuditFilter) -> Select[AuditEntry]:
+    query = select(AuditEntry).where(AuditEntry.org_id == org_id)
+    for column, value in (
+        (AuditEntry.action, wanted.action),
+        (AuditEntry.entity_type, wanted.entity_type),
+        (AuditEntry.entity_id, wanted.entity_id),
+        (AuditEntry.actor_id, wanted.actor_id),
     ):
-        if wanted is not None:
-            query = query.where(column == wanted)
-    if since is not None:
-        query = query.where(AuditEntry.at >= since)
-    if until is not None:
-        query = query.where(AuditEntry.at < until)
-    found = await session.scalars(query.order_by(AuditEntry.seq.desc()).limit(limit))
-    return list(found)
+        if value is not None:
+            query = query.where(column == value)
+    if wanted.since is not None:
+        query = query.where(AuditEntry.at >= wanted.since)
+    if wanted.until is not None:
+        query = query.where(AuditEntry.at < wanted.until)
+    return query

@@ -86,6 +86,19 @@ class Verification(ResponseModel):
     reason: BreakReason | None
 
 
+ExportKind = Literal["csv", "ndjson"]
+
+EXPORT_EXAMPLES: dict[str, str] = {
+    "text/csv": "seq,at,actorKind,actorId,actorLabel,action,entityType,entityId,requestId,diff,hash,"
+    "previousHash\r\n"
+    "42,2026-03-01T09:30:00.000000Z,token,0198c1d2-7a10-7c3e-9d52-3f1b8e0a4c11,HR platform,"
+    "segments.create,segment,0198c1d2-8b21-7d4f-8e63-402c9f1b5d22,6f1c1e0b7f3a4f1f9a7f5f0a3c2d1e0b,"
+    '"{""optIn"":""single""}",9b74c989...,3c1e5f70...\r\n',
+    "application/x-ndjson": '{"seq":42,"at":"2026-03-01T09:30:00.000000Z","actorKind":"token",'
+    '"action":"segments.create","entityType":"segment","diff":{"optIn":"single"},...}\n',
+}
+
+
 @dataclass(frozen=True, slots=True)
 class AuditFilter:
     """Which entries to list; None means any."""

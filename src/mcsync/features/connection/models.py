@@ -14,6 +14,7 @@ class Connection(Identified, OrgScoped, Timestamped, Base):
     """The organisation's one live link to a Mailchimp account.
 
     ``api_key`` is the encrypted envelope; a disconnect destroys it and sets ``soft_deleted_at``.
+    ``track_campaigns_since``: campaigns made from then on are tracked by themselves; null: none are.
     """
 
     __tablename__ = "mailchimp_connections"
@@ -30,6 +31,7 @@ class Connection(Identified, OrgScoped, Timestamped, Base):
     connected_at: Mapped[datetime]
     verified_at: Mapped[datetime]
     soft_deleted_at: Mapped[datetime | None]
+    track_campaigns_since: Mapped[datetime | None]
 
     __table_args__ = (
         Index(

@@ -10,6 +10,7 @@ from mcsync.core.auth import Actor, Scope, requires
 from mcsync.core.web.deps import ResourcesDep
 from mcsync.core.web.openapi import problems
 from mcsync.features.connection import service
+from mcsync.features.connection.deps import DisconnectDep
 from mcsync.features.connection.schemas import ConnectInput, ConnectionView
 
 router = APIRouter(prefix="/mailchimp/connection", tags=["connection"])
@@ -44,11 +45,14 @@ async def connect(body: ConnectInput, resources: ResourcesDep, actor: Manager) -
 
 
 @router.post("/disconnect", summary="Disconnect the Mailchimp account")
-async def disconnect(resources: ResourcesDep, actor: Manager) -> ConnectionView:
+async def disconnect(
+    resources: ResourcesDep, actor: Manager, before: DisconnectDep
+) -> ConnectionView:
     """Destroys the stored key and ends the connection.
 
     Segments, the mirror of the audiences and all history stay; withdrawals that have not reached
-    Mailchimp yet stay open until the same account is connected again. Nothing changes at Mailchimp.
+    Mailchimp yet stay open until the same account is connected again. At Mailchimp only the webhooks
+    of mcsync are removed, as far as that is possible within seconds; no member changes.
     Answers the connection as it was, with `status` `disconnected`; `not_connected` if there is none.
     """
-    return await service.disconnect(resources, actor)
+    return await service.disconnect(resources, actor, before)

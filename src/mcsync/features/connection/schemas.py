@@ -65,6 +65,9 @@ class ConnectionView(ResponseModel):
     sync_status: SyncStatus = Field(
         description="`syncing` while any segment is; else `error` while any segment shows one."
     )
+    track_new_campaigns: bool = Field(
+        description="New campaigns are tracked by themselves; see campaigns.setAutoTracking."
+    )
     soft_deleted_at: datetime | None
 
     model_config = ConfigDict(
@@ -82,6 +85,7 @@ class ConnectionView(ResponseModel):
                     "connectedAt": "2026-11-23T09:12:44Z",
                     "verifiedAt": "2026-11-23T09:12:44Z",
                     "syncStatus": "idle",
+                    "trackNewCampaigns": False,
                     "softDeletedAt": None,
                 }
             ]

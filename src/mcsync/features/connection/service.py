@@ -5,7 +5,7 @@ Mailchimp is called between transactions, never inside one.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import cast
@@ -95,11 +95,21 @@ async def connect(resources: Resources, actor: Actor, api_key: str) -> Connectio
         return _view(stored, await repository.sync_status(session))
 
 
-async def disconnect(resources: Resources, actor: Actor) -> ConnectionView:
+DisconnectHook = Callable[[Actor], Awaitable[None]]
+"""What a higher floor does while the key is still there; raises nothing that Mailchimp does."""
+
+
+async def disconnect(
+    resources: Resources, actor: Actor, before: DisconnectHook | None = None
+) -> ConnectionView:
     """Destroys the stored key and ends the connection; segments, history and open orders stay.
 
-    Raises ``ConflictError`` (``not_connected``).
+    ``before`` is called first, with the key still there. Raises ``ConflictError`` (``not_connected``).
     """
+    if before is not None:
+        async with resources.db.transaction(actor.org_id) as session:
+            await require_live(session)
+        await before(actor)
     async with resources.db.transaction(actor.org_id) as session:
         live = await require_live(session, lock=True)
         await repository.disconnect(session, live.id, resources.clock())
@@ -355,6 +365,7 @@ def _view(row: Connection, sync_status: str) -> ConnectionView:
         connected_at=row.connected_at,
         verified_at=row.verified_at,
         sync_status=cast("SyncStatus", sync_status),
+        track_new_campaigns=row.track_campaigns_since is not None,
         soft_deleted_at=row.soft_deleted_at,
     )
 

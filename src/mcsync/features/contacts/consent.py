@@ -6,20 +6,34 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import Protocol
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 
+def is_network_address(value: str) -> bool:
+    """Whether a text is an IPv4 or IPv6 address as Mailchimp takes it (no zone)."""
+    if "%" in value:
+        return False
+    try:
+        ip_address(value)
+    except ValueError:
+        return False
+    return True
+
+
 @dataclass(frozen=True, slots=True)
 class ConsentCounts:
     """How many contacts an import opted in and out and set back to unset, and how many opt-ins stood
-    behind a withdrawal that is not older."""
+    behind a withdrawal that is not older. ``of_refused``: of those opted out, how many by rows that were
+    refused otherwise."""
 
     opted_in: int = 0
     opted_out: int = 0
     unset: int = 0
     not_newer: int = 0
+    of_refused: int = 0
 
 
 class ConsentSink(Protocol):

@@ -9,6 +9,7 @@ from fastapi import Depends, Request
 from mcsync.core.auth import ActorDep
 from mcsync.core.web.deps import ResourcesDep
 from mcsync.features.contacts.consent import ConsentSink
+from mcsync.features.contacts.refusals import RefusalReader
 
 
 async def consent_sink(request: Request, resources: ResourcesDep, actor: ActorDep) -> ConsentSink:
@@ -21,4 +22,13 @@ async def consent_sink(request: Request, resources: ResourcesDep, actor: ActorDe
     return sink
 
 
+async def refusal_reader(
+    request: Request, resources: ResourcesDep, actor: ActorDep
+) -> RefusalReader:
+    """Who knows what Mailchimp refused; ``app.py`` puts the audiences' reader here."""
+    reader: RefusalReader = await request.app.state.refusal_reader(resources, actor)
+    return reader
+
+
+RefusalsDep = Annotated[RefusalReader, Depends(refusal_reader)]
 ConsentSinkDep = Annotated[ConsentSink, Depends(consent_sink)]

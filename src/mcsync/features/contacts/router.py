@@ -14,9 +14,10 @@ from mcsync.features.contacts import (
     problems,  # noqa: F401 - registers its codes
     service,
 )
-from mcsync.features.contacts.deps import ConsentSinkDep
+from mcsync.features.contacts.deps import ConsentSinkDep, RefusalsDep
 from mcsync.features.contacts.repository import ContactFilter
 from mcsync.features.contacts.schemas import (
+    ContactDetail,
     ContactPage,
     ContactView,
     EntityInput,
@@ -152,10 +153,14 @@ async def list(  # noqa: A001 - the name of the procedure
 
 @router.get("/get", summary="One contact")
 async def get(
-    resources: ResourcesDep, actor: Reader, entity_type: TypeQuery, entity_id: IdQuery
-) -> ContactView:
-    """The contact; `leftAt` tells whether it left."""
-    return await service.get(resources, actor, entity_type, entity_id)
+    resources: ResourcesDep,
+    actor: Reader,
+    refusals: RefusalsDep,
+    entity_type: TypeQuery,
+    entity_id: IdQuery,
+) -> ContactDetail:
+    """The contact; `leftAt` tells whether it left, `refusals` what Mailchimp does not take and why."""
+    return await service.get(resources, actor, entity_type, entity_id, refusals)
 
 
 @router.post("/delete", summary="A contact left")

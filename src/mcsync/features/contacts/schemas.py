@@ -9,6 +9,7 @@ from pydantic import ConfigDict, Field, JsonValue
 
 from mcsync.core.web.schemas import Page, RequestModel, ResponseModel, Timestamp
 from mcsync.features.contacts.models import Contact
+from mcsync.features.contacts.refusals import REFUSAL, RefusalView
 
 EntityType = Literal["employee", "vendor"]
 EntityId = Annotated[str, Field(min_length=1, max_length=255)]
@@ -33,6 +34,7 @@ _CONTACT: dict[str, JsonValue] = {
 _IMPORT_ID = "019ab5a2-0d31-7c90-b1f4-5a6b7c8d9e0f"
 _COUNTS: dict[str, JsonValue] = {
     "received": 1200, "created": 1150, "updated": 45, "unchanged": 4, "rejected": 1,
+    "consent": {"optedIn": 1140, "optedOut": 3, "unset": 0, "notNewer": 2},
 }  # fmt: skip
 _REJECTED: dict[str, JsonValue] = {
     "field": "email",
@@ -111,6 +113,15 @@ class RejectedIndex(Rejected):
     index: int = Field(description="Its place in `contacts`, from 0.")
 
 
+class ConsentOutcomes(ResponseModel):
+    """How many statements of consent changed something, and how many opt-ins did not hold."""
+
+    opted_in: int
+    opted_out: int = Field(description="Also of rows that were refused otherwise.")
+    unset: int
+    not_newer: int = Field(description="Opt-ins behind a withdrawal that is not older.")
+
+
 class Counts(ResponseModel):
     """`received` = `created` + `updated` + `unchanged` + `rejected`."""
 
@@ -119,6 +130,7 @@ class Counts(ResponseModel):
     updated: int
     unchanged: int
     rejected: int
+    consent: ConsentOutcomes
 
 
 class UpsertResult(Counts):
@@ -170,6 +182,7 @@ class ImportReportView(ResponseModel):
     updated: int
     unchanged: int
     rejected: int
+    consent: ConsentOutcomes
     items: list[RejectedLine]
     next_cursor: str | None
 
@@ -187,6 +200,16 @@ class ImportReportView(ResponseModel):
             ]
         }
     )
+
+
+_VIEW: dict[str, JsonValue] = {
+    "id": "019ab5a1-7c44-7d1e-9a51-0d7f5d3c2b10",
+    **_CONTACT,
+    "version": 1,
+    "createdAt": "2026-11-23T09:12:44Z",
+    "updatedAt": "2026-11-23T09:12:44Z",
+    "leftAt": None,
+}
 
 
 class ContactView(ResponseModel):
@@ -210,25 +233,22 @@ class ContactView(ResponseModel):
         validation_alias="deleted_at", description="When the contact left; null while it has not."
     )
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "id": "019ab5a1-7c44-7d1e-9a51-0d7f5d3c2b10",
-                    **_CONTACT,
-                    "version": 1,
-                    "createdAt": "2026-11-23T09:12:44Z",
-                    "updatedAt": "2026-11-23T09:12:44Z",
-                    "leftAt": None,
-                }
-            ]
-        }
-    )
+    model_config = ConfigDict(json_schema_extra={"examples": [_VIEW]})
 
     @classmethod
     def of(cls, row: Contact) -> Self:
         """The view of a stored contact."""
         return cls.model_validate(row)
+
+
+class ContactDetail(ContactView):
+    """A contact, and what Mailchimp refused for its address."""
+
+    refusals: list[RefusalView] = Field(
+        description="What each audience last refused for this address; see contacts.explain."
+    )
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{**_VIEW, "refusals": [REFUSAL]}]})
 
 
 ContactPage = Page[ContactView]

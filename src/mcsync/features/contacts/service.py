@@ -34,9 +34,12 @@ from mcsync.features.contacts.intake import (
 )
 from mcsync.features.contacts.intake.addresses import Addresses
 from mcsync.features.contacts.intake.rows import RowStager
+from mcsync.features.contacts.refusals import RefusalReader
 from mcsync.features.contacts.repository import ContactFilter
 from mcsync.features.contacts.schemas import (
     MAX_REPORTED,
+    ConsentOutcomes,
+    ContactDetail,
     ContactInput,
     ContactPage,
     ContactView,
@@ -55,6 +58,9 @@ _KINDS: Final[dict[str, type[CsvIntake | NdjsonIntake]]] = {
     "application/x-ndjson": NdjsonIntake,
     "application/jsonl": NdjsonIntake,
 }
+
+
+_KIND_NAMES: Final = frozenset(kind.kind for kind in _KINDS.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +88,7 @@ async def upsert(
         stager = await row_stager(resources, session)
         intake = ObjectIntake(stager)
         await staging.create(session)
-        await staging.copy(session, _pieces(intake, _once(orjson.dumps(given))))
+        await staging.copy(session, pieces(intake, _once(orjson.dumps(given))))
         counted, consent = await take(
             session, intake, stager, sink, confirm_withdrawals=confirm_withdrawals,
             source="api", proof={},
@@ -100,7 +106,7 @@ async def upsert(
         RejectedIndex(index=line, field=field or None, code=code, message=message_of(code))
         for line, field, code in reported
     ]
-    return UpsertResult(**asdict(counted), rejections=rejections)
+    return UpsertResult(**asdict(counted), consent=_told(consent), rejections=rejections)
 
 
 async def import_file(
@@ -127,12 +133,15 @@ async def import_file(
         stager = await row_stager(resources, session)
         intake = kind(stager)
         await staging.create(session)
-        await staging.copy(session, _pieces(intake, body))
+        await staging.copy(session, pieces(intake, body))
         counted, consent = await take(
             session, intake, stager, sink, confirm_withdrawals=confirm_withdrawals,
             source="import", proof={"importId": str(import_id)},
         )  # fmt: skip
-        repository.add_report(session, import_id, intake.kind, asdict(counted))
+        repository.add_report(
+            session, import_id, intake.kind,
+            asdict(counted) | {"consent": _told(consent).model_dump()},
+        )  # fmt: skip
         reported = await staging.keep_report(session, import_id, most=MAX_REPORTED)
         audit.record(
             session,
@@ -144,8 +153,9 @@ async def import_file(
         )
     return ImportResult(
         **asdict(counted),
+        consent=_told(consent),
         id=import_id,
-        rejections=[_line(*row) for row in reported],
+        rejections=[reported_line(*row) for row in reported],
         report=f"/mailchimp/contacts/getImport?id={import_id}",
     )
 
@@ -156,7 +166,7 @@ async def get_import(
     """The report of an import, with a page of what was rejected. Raises NotFoundError."""
     async with resources.db.transaction(actor.org_id) as session:
         report = await repository.report(session, import_id)
-        if report is None:
+        if report is None or report.kind not in _KIND_NAMES:
             message = "No import of this organisation has this id."
             raise NotFoundError(message)
         rows = await repository.rejections(
@@ -169,7 +179,7 @@ async def get_import(
         kind=report.kind,
         created_at=report.created_at,
         **report.counts,
-        items=[_line(row.line, row.field, row.code) for row in rows],
+        items=[reported_line(row.line, row.field, row.code) for row in rows],
         next_cursor=encode_cursor(rows[-1].line, rows[-1].field) if more else None,
     )
 
@@ -188,10 +198,16 @@ async def list_contacts(
     return ContactPage(items=[ContactView.of(row) for row in rows], next_cursor=cursor)
 
 
-async def get(resources: Resources, actor: Actor, entity_type: str, entity_id: str) -> ContactView:
-    """One contact, also one that left. Raises NotFoundError."""
+async def get(
+    resources: Resources, actor: Actor, entity_type: str, entity_id: str, refusals: RefusalReader
+) -> ContactDetail:
+    """One contact, also one that left, with what was refused for its address. Raises NotFoundError."""
     async with resources.db.transaction(actor.org_id) as session:
-        return ContactView.of(await _require(session, entity_type, entity_id))
+        found = await _require(session, entity_type, entity_id)
+        view = ContactView.of(found)
+        address_hash = found.address_hash
+    refused = await refusals(address_hash) if address_hash else []
+    return ContactDetail(**view.model_dump(), refusals=refused)
 
 
 async def delete(
@@ -259,8 +275,11 @@ async def take(
     return counted, consent
 
 
-async def _pieces(intake: Intake, body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """COPY lines of a body, 64 KiB at a time, so that other requests get their turn."""
+async def pieces(intake: Intake, body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """COPY lines of a body, 64 KiB at a time, so that other requests get their turn.
+
+    Raises BadRequestError (``upload_stalled``).
+    """
     source = aiter(body)
     while True:
         try:
@@ -287,7 +306,17 @@ async def _once(data: bytes) -> AsyncIterator[bytes]:
     yield data
 
 
-def _line(line: int, field: str, code: str) -> RejectedLine:
+def _told(consent: ConsentCounts) -> ConsentOutcomes:
+    return ConsentOutcomes(
+        opted_in=consent.opted_in,
+        opted_out=consent.opted_out,
+        unset=consent.unset,
+        not_newer=consent.not_newer,
+    )
+
+
+def reported_line(line: int, field: str, code: str) -> RejectedLine:
+    """What is wrong with a row, in words."""
     return RejectedLine(line=line, field=field or None, code=code, message=message_of(code))
 
 

@@ -52,8 +52,8 @@ where s.code is null and s.email is null
   and c.org_id = :org and c.entity_type = s.entity_type and c.entity_id = s.entity_id
 """
 
-# An erased person stays away under their own id, and under the address, unless another living contact
-# holds it.
+# An erased person stays away under their own id, and under the address, unless a living contact holds it:
+# whoever shared it keeps their record, and the address is wanted nowhere.
 _SUPPRESSED = f"""
 update {STAGED} s
 set code = 'suppressed', field = case when e.key is null then 'email' else 'entityId' end
@@ -65,8 +65,7 @@ left join suppressions a on a.org_id = :org and a.kind = 'address' and a.lifted_
 where r.line = s.line and r.code is null and s.code is null
   and (e.key is not null or (a.key is not null and not exists (
         select from contacts c
-        where c.org_id = :org and c.address_hash = r.address_hash and c.deleted_at is null
-          and (c.entity_type, c.entity_id) <> (r.entity_type, r.entity_id))))
+        where c.org_id = :org and c.address_hash = r.address_hash and c.deleted_at is null)))
 """
 
 

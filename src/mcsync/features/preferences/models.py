@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Index, func, text
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from mcsync.core.db.base import (
@@ -89,7 +90,10 @@ class AddressConsent(OrgScopedRow, ChangeTracked, Base):
 
 
 class Suppression(Identified, OrgScoped, ChangeTracked, Base):
-    """An erased address or entity, under its keyed hash: wanted nowhere until lifted."""
+    """An erased address or entity, under its keyed hash: wanted nowhere until lifted.
+
+    ``erasure_id``: the erasure it is of. ``lift``: the new consent for which an owner lifted it.
+    """
 
     __tablename__ = "suppressions"
 
@@ -97,6 +101,8 @@ class Suppression(Identified, OrgScoped, ChangeTracked, Base):
     key: Mapped[UUID]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     lifted_at: Mapped[datetime | None]
+    erasure_id: Mapped[UUID | None]
+    lift: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
 
     __table_args__ = (
         Index(

@@ -13,6 +13,7 @@ from uuid import UUID
 
 from sqlalchemy import Row, select, text, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
+from uuid6 import uuid7
 
 from mcsync.core.db import org_of
 from mcsync.features.preferences.models import Preference, PreferenceEvent
@@ -31,14 +32,19 @@ create temp table if not exists {OUTCOMES} (
 ) on commit drop
 """
 
+# The ids of one statement are one UUIDv7 with the row counted in, as in the merge of contacts: made one by
+# one they cost a quarter of it.
+_ID = "cast(:head || lpad(to_hex(n), 8, '0') || :tail as uuid)"
+_NUMBERED = _ID.replace("(n)", "(row_number() over ())")
+
 # A select of statements gives: line, entity_type, entity_id, address_hash, address_key, email, at, source,
 # proof. `at` null: no time of its own.
 _BEFORE = """
 stated as materialized (
     select distinct on (entity_type, entity_id) * from ({stated}) every
     order by entity_type, entity_id, at desc nulls last, line
-), before as materialized (
-    select s.line, s.entity_type, s.entity_id, s.address_hash, s.address_key, s.email, s.source, s.proof,
+), before as materialized (  -- in the order of the keys, in which indexes are filled fastest
+    select row_number() over (order by s.entity_type, s.entity_id) as n, s.line, s.entity_type, s.entity_id, s.address_hash, s.address_key, s.email, s.source, s.proof,
            s.at as own_at, p.status as was, p.consent_given_at as given,
            p.consent_withdrawn_at as withdrawn, a.given_at as address_given,
            a.withdrawn_at as address_withdrawn
@@ -57,8 +63,8 @@ with {_BEFORE}, judged as materialized (
     from before b
 ), written as (
     insert into email_preferences as p
-        (org_id, entity_type, entity_id, status, consent_withdrawn_at, source, proof)
-    select :org, entity_type, entity_id, 'opted_out', at, source, proof from judged
+        (id, org_id, entity_type, entity_id, status, consent_withdrawn_at, source, proof)
+    select {_ID}, :org, entity_type, entity_id, 'opted_out', at, source, proof from judged
     where holds and (was is distinct from 'opted_out' or (:again and (withdrawn is null or withdrawn < at)))
     on conflict (org_id, entity_type, entity_id) do update
     set status = 'opted_out', source = excluded.source, proof = excluded.proof, updated_at = now(),
@@ -85,9 +91,9 @@ with {_BEFORE}, judged as materialized (
     select j.*, w.entity_id is not null or d.address_key is not null as applied
     from judged j left join written w using (entity_type, entity_id) left join addressed d using (address_key)
 ), remembered as (
-    insert into preference_events (org_id, entity_type, entity_id, address_key, status, effective_at, source,
+    insert into preference_events (id, org_id, entity_type, entity_id, address_key, status, effective_at, source,
         proof, actor_kind, actor_id, applied, reason)
-    select :org, entity_type, entity_id, address_key, 'opted_out', at, source, proof, :actor_kind, :actor_id,
+    select {_ID}, :org, entity_type, entity_id, address_key, 'opted_out', at, source, proof, :actor_kind, :actor_id,
            applied, case when not applied then 'older_than_opt_in' end
     from outcome o
     where applied or (not holds and not exists (
@@ -115,8 +121,8 @@ with {_BEFORE}, judged as materialized (
     from before b
 ), written as (
     insert into email_preferences as p
-        (org_id, entity_type, entity_id, status, consent_given_at, source, proof)
-    select :org, entity_type, entity_id, 'opted_in', at, source, proof from judged
+        (id, org_id, entity_type, entity_id, status, consent_given_at, source, proof)
+    select {_ID}, :org, entity_type, entity_id, 'opted_in', at, source, proof from judged
     where holds and (was is distinct from 'opted_in'
                      or (own_at is not null and at > coalesce(given, '-infinity')))
     on conflict (org_id, entity_type, entity_id) do update
@@ -137,9 +143,9 @@ with {_BEFORE}, judged as materialized (
         given_at = greatest(a.given_at, excluded.given_at),
         address_hash = excluded.address_hash
 ), remembered as (
-    insert into preference_events (org_id, entity_type, entity_id, address_key, status, effective_at, source,
+    insert into preference_events (id, org_id, entity_type, entity_id, address_key, status, effective_at, source,
         proof, actor_kind, actor_id, applied, reason)
-    select :org, entity_type, entity_id, address_key, 'opted_in', at, source, proof, :actor_kind, :actor_id,
+    select {_ID}, :org, entity_type, entity_id, address_key, 'opted_in', at, source, proof, :actor_kind, :actor_id,
            applied, case when applied then null when holds then 'already_opted_in' else 'opt_in_not_newer' end
     from outcome o
     where applied or (own_at is not null and at is distinct from given and not exists (
@@ -168,9 +174,9 @@ with stated as materialized (
       and p.status = 'opted_in'
     returning s.*
 ), remembered as (
-    insert into preference_events (org_id, entity_type, entity_id, address_key, status, effective_at, source,
+    insert into preference_events (id, org_id, entity_type, entity_id, address_key, status, effective_at, source,
         proof, actor_kind, actor_id, applied)
-    select :org, entity_type, entity_id, address_key, 'unset', :now, source, proof, :actor_kind, :actor_id, true
+    select {_NUMBERED}, :org, entity_type, entity_id, address_key, 'unset', :now, source, proof, :actor_kind, :actor_id, true
     from written
 )
 insert into {OUTCOMES}
@@ -190,13 +196,14 @@ _PULLED = """
 select cast(null as bigint) as line, c.entity_type, c.entity_id, c.address_hash, c.address_key, c.email,
        t.effective_at as at, cast(:source as text) as source, cast('{{}}' as jsonb) as proof
 from {table} t join contacts c on c.org_id = :org and c.address_hash = t.address_hash
+for key share of c
 """
 
 # An opt-out counts even where the rest of its row was refused, if it names a contact that we know.
 _STAGED = """
 select s.line, c.entity_type, c.entity_id, c.address_hash, c.address_key, c.email,
        {at} as at, coalesce(s.consent_source, :source) as source,
-       cast(:proof as jsonb) || jsonb_build_object('line', s.line) as proof
+       cast(:proof as jsonb) || jsonb_build_object('line', s.line){own_proof} as proof
 from {staged} s
 join contacts c on c.org_id = :org and c.entity_type = s.entity_type and c.entity_id = s.entity_id
 where s.opt_status = '{status}' and {taken}
@@ -221,8 +228,10 @@ async def state(
     """
     await session.execute(text(_OUTCOMES))
     await session.execute(text(f"truncate {OUTCOMES}"))
+    base = uuid7().hex
     every = {
-        "org": org_of(session), "now": now, "actor_kind": actor_kind, "actor_id": actor_id, **params,
+        "org": org_of(session), "now": now, "actor_kind": actor_kind, "actor_id": actor_id,
+        "head": base[:20], "tail": base[28:], **params,
     }  # fmt: skip
     if status == "opted_out":
         every |= {"at_once": at_once, "again": again}
@@ -264,13 +273,17 @@ def pulled(table: str) -> str:
     return _PULLED.format(table=table)
 
 
-def staged(table: str, status: str) -> str:
-    """Select of the statements of one status in a staged import; binds source and proof."""
+def staged(table: str, status: str, *, own_proof: bool = False) -> str:
+    """Select of the statements of one status in a staged import; binds source and proof.
+
+    ``own_proof``: each row brings its own proof, in ``attributes``.
+    """
     return _STAGED.format(
         staged=table,
         status=status,
         at="cast(null as timestamptz)" if status == "opted_out" else "s.consent_given_at",
         taken="true" if status == "opted_out" else "s.code is null",
+        own_proof=" || coalesce(s.attributes, '{}')" if own_proof else "",
     )
 
 
@@ -290,6 +303,34 @@ async def note_refused(session: AsyncSession, table: str) -> None:
             " where o.line = s.line and s.code is null and not o.applied"
         )
     )
+
+
+async def find_contacts(session: AsyncSession, table: str) -> None:
+    """Gives the staged rows of a file of preferences their contact's address; refuses those of nobody."""
+    await session.execute(
+        text(
+            f"""update {table} s set address_hash = c.address_hash, address_key = c.address_key,
+                    code = case when s.code is null and c.id is null then 'contact_not_found'
+                                else s.code end,
+                    field = case when s.code is null and c.id is null then 'entityId' else s.field end
+                from {table} r
+                left join contacts c on c.org_id = :org and c.entity_type = r.entity_type
+                     and c.entity_id = r.entity_id
+                where r.ctid = s.ctid and r.entity_id is not null"""
+        ),
+        {"org": org_of(session)},
+    )
+
+
+async def applied_of_refused(session: AsyncSession, table: str) -> int:
+    """How many of the statements just recorded stood in rows that were refused otherwise."""
+    counted = await session.scalar(
+        text(
+            f"""select count(*) from {OUTCOMES} o where o.applied and exists (
+                    select from {table} s where s.line = o.line and s.code is not null)"""
+        )
+    )
+    return int(counted or 0)
 
 
 _AFFECTED = f"""
@@ -330,13 +371,17 @@ async def not_withdrawn(session: AsyncSession) -> int:
 
 # ---- reading
 
+_STRICTEST = """case when bool_or(coalesce(p.status, 'unset') = 'opted_out') then 'opted_out'
+                    when bool_and(coalesce(p.status, 'unset') = 'opted_in') then 'opted_in'
+                    else 'unset' end"""
+
 _EFFECTIVE = f"""
-select c.email is not null as usable,
+select coalesce(w.status, 'unset') as status, w.consent_given_at, w.consent_withdrawn_at, w.source,
+       coalesce(w.proof, '{{}}') as proof, w.updated_at,
+       c.email is not null as usable,
        {ADDRESS_WITHDRAWN.format(a="a")} as withdrawn,
        a.withdrawn_at, a.withdrawn_source, a.given_at, a.given_source,
-       (select case when bool_or(coalesce(p.status, 'unset') = 'opted_out') then 'opted_out'
-                    when bool_and(coalesce(p.status, 'unset') = 'opted_in') then 'opted_in'
-                    else 'unset' end
+       (select {_STRICTEST}
         from contacts o
         left join email_preferences p on p.org_id = o.org_id and p.entity_type = o.entity_type
              and p.entity_id = o.entity_id
@@ -346,18 +391,58 @@ select c.email is not null as usable,
           and o.deleted_at is null and o.id <> c.id) as others
 from contacts c
 left join address_consents a on a.org_id = c.org_id and a.address_key = c.address_key
+left join email_preferences w on w.org_id = c.org_id and w.entity_type = c.entity_type
+     and w.entity_id = c.entity_id
 where c.org_id = :org and c.entity_type = :entity_type and c.entity_id = :entity_id
 """
 
 
-async def address_of(session: AsyncSession, entity_type: str, entity_id: str) -> Row[Any] | None:
-    """What holds for the contact's address, over all contacts that share it; None: no such contact."""
+_STANDING = f"""
+select {ADDRESS_WITHDRAWN.format(a="a")} as withdrawn,
+       a.withdrawn_at, a.withdrawn_source, a.given_at, a.given_source, o.strictest, o.others
+from (select {_STRICTEST} as strictest, count(*) as others
+      from contacts o
+      left join email_preferences p on p.org_id = o.org_id and p.entity_type = o.entity_type
+           and p.entity_id = o.entity_id
+      where o.org_id = :org and o.address_hash = :hash and o.deleted_at is null) o
+left join address_consents a on a.org_id = :org and a.address_hash = :hash
+where o.others > 0 or a.address_key is not null
+"""
+
+
+async def standing_of(session: AsyncSession, address_hash: UUID) -> Row[Any] | None:
+    """What holds for an address, whoever has it; None: no living contact has it, nothing is recorded.
+
+    ``others``: how many living contacts have it.
+    """
+    return (
+        await session.execute(text(_STANDING), {"org": org_of(session), "hash": address_hash})
+    ).one_or_none()
+
+
+async def effective(session: AsyncSession, entity_type: str, entity_id: str) -> Row[Any] | None:
+    """A contact's preference, and what holds for its address over all contacts that share it.
+
+    None: no such contact.
+    """
     return (
         await session.execute(
             text(_EFFECTIVE),
             {"org": org_of(session), "entity_type": entity_type, "entity_id": entity_id},
         )
     ).one_or_none()
+
+
+async def hold_contact(session: AsyncSession, entity_type: str, entity_id: str) -> bool:
+    """Whether there is such a contact; until commit it cannot be erased, so that nothing outlives it."""
+    found = await session.execute(
+        text(
+            """select 1 from contacts where org_id = :org and entity_type = :entity_type
+               and entity_id = :entity_id for key share"""
+        ),
+        {"org": org_of(session), "entity_type": entity_type, "entity_id": entity_id},
+    )
+    return found.one_or_none() is not None
 
 
 async def get(session: AsyncSession, entity_type: str, entity_id: str) -> Preference | None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from typing import Annotated
+from uuid import UUID
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
 
 from mcsync.core.auth import Actor, Scope, requires
-from mcsync.core.web.deps import PageDep, ResourcesDep
+from mcsync.core.web.deps import UNLIMITED_BODY, PageDep, ResourcesDep
+from mcsync.core.web.openapi import problems as documented
 from mcsync.features.preferences import (
+    importing,
     problems,  # noqa: F401 - registers its codes
     service,
 )
@@ -18,6 +21,8 @@ from mcsync.features.preferences.schemas import (
     EventPage,
     OptStatus,
     OptStatusInput,
+    PreferenceImportReport,
+    PreferenceImportResult,
     PreferencePage,
 )
 
@@ -26,6 +31,25 @@ router = APIRouter(prefix="/mailchimp/preferences", tags=["preferences"])
 Reader = Annotated[Actor, requires(Scope.PREFERENCES_READ)]
 Writer = Annotated[Actor, requires(Scope.PREFERENCES_WRITE)]
 TypeQuery = Annotated[EntityType, Query(alias="entityType")]
+_FILE = {"schema": {"type": "string", "format": "binary"}}
+_IMPORT_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "text/csv": {
+                **_FILE,
+                "example": "entityType,entityId,optStatus,consentSource,consentGivenAt,form,wordingVersion\n"
+                "employee,E-1042,opted_in,intranet form,2026-11-20T08:30:00Z,/newsletter,2026-03\n",
+            },
+            "application/x-ndjson": {
+                **_FILE,
+                "example": '{"entityType": "employee", "entityId": "E-1042", "optStatus": "opted_in", '
+                '"consentSource": "intranet form", "consentGivenAt": "2026-11-20T08:30:00Z", '
+                '"ipAddress": "192.0.2.17"}\n',
+            },
+        },
+    }
+}
 IdQuery = Annotated[str, Query(alias="entityId", min_length=1, max_length=255)]
 
 
@@ -64,6 +88,52 @@ async def update_opt_status(
     no withdrawal (`withdrawal_stands`).
     """
     return await service.update_opt_status(resources, actor, body)
+
+
+@router.post(
+    "/import",
+    name="import",
+    summary="Import preferences from a file",
+    openapi_extra=_IMPORT_BODY,
+    responses=documented(415),
+    max_body_size=UNLIMITED_BODY,
+)
+async def import_(
+    request: Request,
+    resources: ResourcesDep,
+    actor: Writer,
+    confirm_withdrawals: Annotated[
+        bool,
+        Query(
+            alias="confirmWithdrawals",
+            description="Go on although suspiciously many contacts would be withdrawn.",
+        ),
+    ] = False,
+) -> PreferenceImportResult:
+    """Statements about contacts that are known, with their proof. The file itself is the body: CSV with a
+    header (`text/csv`), or one JSON object a line (`application/x-ndjson`), in UTF-8, of any size.
+
+    Columns: `entityType`, `entityId`, `optStatus` (these must be there), `consentSource`,
+    `consentGivenAt`, `form`, `wordingVersion`, `ipAddress`, `evidence`. Others are refused, since they may
+    be mistyped. The rules are those of contacts.import: an opt-out holds at once, also where its row is
+    refused otherwise; an opt-in holds where no withdrawal is as late as its `consentGivenAt`, else it is
+    reported as `opt_in_not_newer`. Of rows about the same contact the first is taken, and any opt-out.
+    """
+    return await importing.import_file(
+        resources, actor, request.stream(), request.headers.get("content-type", ""),
+        confirm_withdrawals=confirm_withdrawals,
+    )  # fmt: skip
+
+
+@router.get("/getImport", summary="The report of an import of preferences")
+async def get_import(
+    resources: ResourcesDep,
+    actor: Reader,
+    page: PageDep,
+    import_id: Annotated[UUID, Query(alias="id")],
+) -> PreferenceImportReport:
+    """What became of an import, and all that was rejected, page by page, by line."""
+    return await importing.get_import(resources, actor, import_id, page)
 
 
 @router.get("/history", summary="The proof: everything ever stated")

@@ -6,10 +6,14 @@ from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
-from pydantic import BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 from pydantic.config import JsonDict
+from pydantic_core import PydanticCustomError
 
 from mcsync.core.web.schemas import Page, RequestModel, ResponseModel, Timestamp
+from mcsync.features.contacts.consent import is_network_address
+from mcsync.features.contacts.intake import message_of
+from mcsync.features.contacts.schemas import RejectedLine
 from mcsync.features.preferences.models import Preference, PreferenceEvent
 
 OptStatus = Literal["opted_in", "opted_out", "unset"]
@@ -28,6 +32,18 @@ def _text(value: object) -> object:
 # Strict mode refuses the text of a time where a validator stands around the model; so it is read here.
 Moment = Annotated[Timestamp, Field(strict=False), BeforeValidator(_text)]
 """A moment in a request: RFC 3339 with an offset."""
+
+
+def _network_address(value: str) -> str:
+    if not is_network_address(value):
+        code, message = "invalid_ip_address", "Send an IPv4 or IPv6 address"
+        raise PydanticCustomError(code, message)
+    return value
+
+
+NetworkAddress = Annotated[
+    str, Field(min_length=2, max_length=45), AfterValidator(_network_address)
+]
 
 _ENTITY: JsonDict = {"entityType": "employee", "entityId": "E-1042"}
 _PREFERENCE: JsonDict = {
@@ -48,8 +64,8 @@ class Proof(RequestModel):
     wording_version: str | None = Field(
         None, max_length=200, description="Which version of the consent text the person saw."
     )
-    ip_address: str | None = Field(
-        None, max_length=64, description="The network address it came from."
+    ip_address: NetworkAddress | None = Field(
+        None, description="The network address it came from (IPv4 or IPv6); Mailchimp is told too."
     )
     evidence: str | None = Field(
         None, max_length=4000, description="Anything else, such as a reference to a signed form."
@@ -187,6 +203,80 @@ class EventView(ResponseModel):
     def of(cls, row: PreferenceEvent) -> Self:
         """The view of a stored event."""
         return cls.model_validate(row)
+
+
+_IMPORT: JsonDict = {
+    "id": "019ab5a2-0d31-7c90-b1f4-5a6b7c8d9e0f",
+    "received": 640, "optedIn": 611, "optedOut": 4, "unset": 0, "unchanged": 22, "notNewer": 2,
+    "rejected": 1,
+}  # fmt: skip
+_REJECTED: JsonDict = {
+    "line": 9,
+    "field": "entityId",
+    "code": "contact_not_found",
+    "message": message_of("contact_not_found"),
+}
+
+
+class PreferenceCounts(ResponseModel):
+    """What became of the statements of a file.
+
+    `received` = `optedIn` + `optedOut` + `unset` + `unchanged` + `notNewer` + `rejected`; only an opt-out
+    whose row is refused otherwise counts in both.
+    """
+
+    id: UUID
+    received: int
+    opted_in: int
+    opted_out: int
+    unset: int
+    unchanged: int = Field(description="Said what was known, or nothing newer than that.")
+    not_newer: int = Field(
+        description="Opt-ins behind a withdrawal that is not older: kept in the history, not applied."
+    )
+    rejected: int
+
+
+class PreferenceImportResult(PreferenceCounts):
+    """What became of a file. `opt_in_not_newer` is listed, but its row was taken."""
+
+    rejections: list[RejectedLine] = Field(description="The first 1,000.")
+    report: str = Field(description="Path of preferences.getImport, which lists all of them.")
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    **_IMPORT,
+                    "rejections": [_REJECTED],
+                    "report": f"/mailchimp/preferences/getImport?id={_IMPORT['id']}",
+                }
+            ]
+        }
+    )
+
+
+class PreferenceImportReport(PreferenceCounts):
+    """A stored report with one page of its rejections."""
+
+    kind: str = Field(description="`csv` or `ndjson`.")
+    created_at: Timestamp
+    items: list[RejectedLine]
+    next_cursor: str | None
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    **_IMPORT,
+                    "kind": "csv",
+                    "createdAt": "2026-11-23T09:12:44Z",
+                    "items": [_REJECTED],
+                    "nextCursor": None,
+                }
+            ]
+        }
+    )
 
 
 PreferencePage = Page[PreferenceView]

@@ -10,10 +10,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any, Final, cast
+from typing import Any, Final
 from uuid import UUID
 
 import orjson
+from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from mcsync.core.auth import Actor
@@ -75,7 +76,7 @@ async def history(
     """Everything ever stated about a contact's consent. Raises NotFoundError."""
     after = page.after(UUID)
     async with resources.db.transaction(actor.org_id) as session:
-        if await repository.address_of(session, entity_type, entity_id) is None:
+        if await repository.effective(session, entity_type, entity_id) is None:
             raise _unknown()
         rows = await repository.events(
             session,
@@ -131,7 +132,7 @@ async def record(
     Raises NotFoundError for a contact that we do not know, ConflictError (``opt_in_not_newer``) for an
     opt-in that is not later than a withdrawal, and (``withdrawal_stands``) for ``unset`` after one.
     """
-    if await repository.address_of(session, entity_type, entity_id) is None:
+    if not await repository.hold_contact(session, entity_type, entity_id):
         raise _unknown()
     now = await repository.moment(session)
     before = await repository.get(session, entity_type, entity_id)
@@ -240,6 +241,8 @@ class PreferencesConsentSink:
 
     resources: Resources
     actor: Actor
+    own_proof: bool = False
+    """Each staged row brings its own proof, in ``attributes``."""
 
     async def guard_withdrawals(self, session: AsyncSession, staged: str) -> None:
         """Raises ConflictError (``confirm_withdrawals``) where an import withdraws suspiciously many."""
@@ -267,6 +270,7 @@ class PreferencesConsentSink:
         stated = await repository.staged_statuses(session, staged)
         now = await repository.moment(session)
         counts = {}
+        of_refused = 0
         for status in ("opted_out", "unset", "opted_in"):
             if status not in stated:
                 counts[status] = (0, 0)
@@ -274,7 +278,7 @@ class PreferencesConsentSink:
             await repository.state(
                 session,
                 status,
-                repository.staged(staged, status),
+                repository.staged(staged, status, own_proof=self.own_proof),
                 {"source": default_source, "proof": orjson.dumps(proof).decode()},
                 now=now,
                 actor_kind=self.actor.kind,
@@ -283,6 +287,7 @@ class PreferencesConsentSink:
             )
             counts[status] = await repository.outcome_counts(session)
             if status == "opted_out" and counts[status][0]:
+                of_refused = await repository.applied_of_refused(session, staged)
                 await _order(session, self.resources.jobs, everywhere=False)
             if counts[status][1]:
                 await repository.note_refused(session, staged)
@@ -291,6 +296,7 @@ class PreferencesConsentSink:
             opted_out=counts["opted_out"][0],
             unset=counts["unset"][0],
             not_newer=counts["opted_in"][1],
+            of_refused=of_refused,
         )
 
 
@@ -309,32 +315,39 @@ def _ring(session: AsyncSession, jobs: JobQueue | None, audiences: Iterable[UUID
 
 
 async def _view(session: AsyncSession, entity_type: str, entity_id: str) -> EntityPreference:
-    address = await repository.address_of(session, entity_type, entity_id)
-    if address is None:
+    found = await repository.effective(session, entity_type, entity_id)
+    if found is None:
         raise _unknown()
-    row = await repository.get(session, entity_type, entity_id)
-    view = None
-    if address.usable:
-        withdrawn = bool(address.withdrawn)
-        view = AddressView(
-            status="opted_out" if withdrawn else address.strictest,
-            withdrawn=withdrawn,
-            consent_given_at=address.given_at,
-            consent_given_source=address.given_source,
-            consent_withdrawn_at=address.withdrawn_at,
-            consent_withdrawn_source=address.withdrawn_source,
-            other_contacts=address.others,
-        )
+    address = _address_view(found, found.others) if found.usable else None
     return EntityPreference(
         entity_type=entity_type,
         entity_id=entity_id,
-        status=cast("OptStatus", row.status) if row else "unset",
-        consent_given_at=row.consent_given_at if row else None,
-        consent_withdrawn_at=row.consent_withdrawn_at if row else None,
-        source=row.source if row else None,
-        proof=row.proof if row else {},
-        updated_at=row.updated_at if row else None,
-        address=view,
+        status=found.status,
+        consent_given_at=found.consent_given_at,
+        consent_withdrawn_at=found.consent_withdrawn_at,
+        source=found.source,
+        proof=found.proof,
+        updated_at=found.updated_at,
+        address=address,
+    )
+
+
+async def address_standing(session: AsyncSession, address_hash: UUID) -> AddressView | None:
+    """What holds for an address, over all living contacts that have it; None: nothing is known of it."""
+    found = await repository.standing_of(session, address_hash)
+    return _address_view(found, max(0, found.others - 1)) if found is not None else None
+
+
+def _address_view(found: Row[Any], others: int) -> AddressView:
+    withdrawn = bool(found.withdrawn)
+    return AddressView(
+        status="opted_out" if withdrawn else found.strictest,
+        withdrawn=withdrawn,
+        consent_given_at=found.given_at,
+        consent_given_source=found.given_source,
+        consent_withdrawn_at=found.withdrawn_at,
+        consent_withdrawn_source=found.withdrawn_source,
+        other_contacts=others,
     )
 
 

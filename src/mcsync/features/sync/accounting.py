@@ -104,6 +104,7 @@ def from_member(row: Row, member: Member, *, tag: str = "") -> Outcome:
         timestamp_opt=member.timestamp_opt,
         timestamp_signup=member.timestamp_signup,
         tagged=bool(tag) and any(t.name.lower() == tag.lower() for t in member.tags),
+        by_api=(member.source or "").lower().startswith("api"),
     )
 
 

@@ -31,6 +31,7 @@ class Row:
     """One member of a taken call, as the statement that decides it answers.
 
     ``body`` is its JSON, ready to be sent; ``fields`` its merge fields alone, where a single call is made.
+    ``signed``: it carries a ``timestamp_signup``, so that one in the answer is no sign of an earlier call.
     """
 
     seq: int
@@ -47,6 +48,7 @@ class Row:
     old_hash: UUID | None
     fields: str | None
     body: str
+    signed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,37 @@ from n where h.ctid = n.place
 returning h.seq, h.address_hash, h.action
 """
 
+# The proof of consent goes with the row that subscribes: when the latest opt-in was given, and from which
+# network address, unless an import only assumed it (its time is the import's own). Not where Mailchimp
+# asks the person itself, whose confirmation then is the opt-in, and never with an update.
+#
+# A backdated `timestamp_opt` no longer shows that a member was added by a call whose answer was lost. So
+# the first call also says when the signup was, which is now; one that repeats it does not, and finds it.
+_PROOF = """
+opt_ins as materialized (
+    select distinct on (o.mh) o.mh, o.consent_given_at as at, q.proof ->> 'ipAddress' as ip
+    from people o
+    cross join lateral (select * from contacts c where c.id = o.id offset 0) c
+    cross join lateral (select * from email_preferences p
+                        where p.org_id = c.org_id and p.entity_type = c.entity_type
+                          and p.entity_id = c.entity_id offset 0) q
+    where :subscribing and o.pref = 'opted_in' and o.consent_given_at is not null
+      and not (jsonb_exists(q.proof, 'line') and q.consent_given_at >= q.updated_at)
+    order by o.mh, o.consent_given_at desc
+),
+proofs as materialized (
+    select d.mh, g.at, case when g.ip ~ '^[0-9a-fA-F:.]{2,45}$' then g.ip end as ip,
+           d.action = 'add' and i.intent_at is null as signed
+    from decided d join opt_ins g on g.mh = d.mh
+    left join lateral (
+        select m.intent_at from audience_members m
+        where m.audience_id = :audience and m.address_hash = d.mh offset 0) i on true
+    where d.action in ('add', 'resubscribe') and d.wanted_status = 'subscribed'
+)
+"""
+
+_MOMENT = """to_char({0} at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"+00:00"')"""
+
 # Empty values are sent only where our last push was not empty (sync.md 3). An update never carries a
 # status; `status_if_new` keeps a member that has vanished from being subscribed behind our back where
 # it was waiting for its confirmation.
@@ -77,7 +110,8 @@ _DECIDE = """
 with picked as materialized (
     select * from json_to_recordset(cast(:picked as json)) as p(seq bigint, mh uuid, planned text)),
 cand as materialized (select distinct mh from picked),
-{ctes}
+{ctes},
+{proof}
 select p.seq, d.mh, d.email, d.action, d.reason, d.status, d.wanted_status,
        array_to_string(array(select e.key from jsonb_each(d.payload) e where e.value <> '""'), ',')
            as payload_tags,
@@ -92,8 +126,14 @@ select p.seq, d.mh, d.email, d.action, d.reason, d.status, d.wanted_status,
                 case when d.action = 'update' and d.status = 'pending' then 'unsubscribed'
                      else d.wanted_status end,
                 'merge_fields', s.fields,
-                'tags', jsonb_build_array(cast(:tag as text))) end::text as body
+                'tags', jsonb_build_array(cast(:tag as text)))
+                || case when g.mh is null then '{{}}' else jsonb_strip_nulls(jsonb_build_object(
+                    'timestamp_opt', {opted}, 'ip_opt', g.ip,
+                    'timestamp_signup', case when g.signed then {signed_up} end)) end
+            end::text as body,
+       coalesce(g.signed, false) as signed
 from picked p join decided d on d.mh = p.mh and d.action = p.planned
+left join proofs g on g.mh = d.mh
 cross join lateral (
     select coalesce(jsonb_object_agg(e.key, e.value), '{{}}') as fields
     from jsonb_each(d.payload) e
@@ -168,9 +208,19 @@ async def take(
     if not picked:
         return None
     decided = await session.execute(
-        text(_DECIDE.format(ctes=decision.ctes)),
+        text(
+            _DECIDE.format(
+                ctes=decision.ctes,
+                proof=_PROOF,
+                opted=_MOMENT.format("g.at"),
+                signed_up=_MOMENT.format("now()"),
+            )
+        ),
         {
             **decision.params,
+            "subscribing": not {"add", "resubscribe"}.isdisjoint(
+                planned for _, _, planned in picked
+            ),
             "picked": orjson.dumps(
                 [{"seq": seq, "mh": mh, "planned": planned} for seq, mh, planned in picked],
                 default=str,

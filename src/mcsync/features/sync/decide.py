@@ -37,6 +37,19 @@ _EXPLICIT = """exists (
 WANTED_ACTIONS = ("add", "update", "resubscribe", "rename")
 """Actions for addresses that a segment wants; the others reduce."""
 
+PASSED_OVER = "not d.claimed or r.place > 1 or d.action = 'skip'"
+"""Whether a contact ``r`` that matches is left out; ``d``: what was decided for its address."""
+
+WHY_PASSED_OVER = """case
+           when d.suppressed then 'suppressed'
+           when r.pref = 'opted_out' then 'opted_out'
+           when d.e = 'out' then 'address_opted_out'
+           when not d.claimed and r.pref = 'unset' then 'not_opted_in'
+           when not d.claimed then 'address_not_opted_in'
+           when r.place > 1 then 'shared_address'
+           else d.reason end"""
+"""Why; ``r.place``: its turn among the contacts of its address, the one that feeds the fields first."""
+
 
 @dataclass(frozen=True, slots=True)
 class PlanSegment:
@@ -197,8 +210,9 @@ joined as (
            w.email as contact_email, {payload} as payload,
            coalesce(m.status, 'absent') as status, m.owned, m.email as member_email,
            m.unsubscribed_by, m.unsubscribe_cause, m.archived_by_us, m.pending_added_at,
-           m.asked_again_at, m.resubscribed_at, m.last_changed, m.payload_hash as pushed_hash,
+           m.asked_again_at, m.requested_at, m.resubscribed_at, m.last_changed, m.payload_hash as pushed_hash,
            m.payload_tags, m.contact_id as mc_contact_id,
+           coalesce(m.hold_until > :now, false) as held,
            t.address_hash is not null as tagged,
            x.email as alias_email,
            r.code as refusal, r.payload_hash as refused_hash, r.next_try_at,
@@ -247,6 +261,8 @@ blocked as materialized (
 ruled as materialized (
     select b.*, case
         when suppressed then null                                                       -- row 1
+        when e = 'out' and status = 'pending' and requested_at > withdrawn_at
+             then null  -- asked to come back since, and is being asked to confirm it: row 3
         when e = 'out' and status in ('subscribed', 'pending') then 'unsubscribe'       -- row 2
         when e = 'out' then null                                                        -- row 3
         when has_left and other then 'untag'                                            -- row 5
@@ -256,6 +272,9 @@ ruled as materialized (
             then 'unsubscribe'                                                          -- rows 6, 7
         when has_left then 'untag'                                                      -- row 8
         when not claimed then null
+        -- Mailchimp posted that the person left, and nobody has read the member since
+        when held and (status not in ('subscribed', 'pending') or not tagged
+                       or payload_hash is distinct from pushed_hash) then 'skip'
         when refused then 'skip'                                                        -- row 19
         when status = 'absent' and pending_added_at is not null
              and not coalesce(given_at > pending_added_at, false) then 'skip'           -- row 10
@@ -287,10 +306,10 @@ ruled as materialized (
     from blocked b
 ),
 renamed as materialized (  -- row 4: the feeder's last address here is free, and may simply be renamed
-    select r.*, o.address_hash as old_hash
+    select r.*, o.address_hash as old_hash, coalesce(o.held, false) as old_held
     from ruled r
     left join lateral (
-        select m.address_hash
+        select m.address_hash, coalesce(m.hold_until > :now, false) as held
         from (  -- by its feeder and nothing else: while there are no statistics, the planner would
                 -- rather walk all subscribed members for each row
               select * from audience_members f
@@ -314,13 +333,15 @@ renamed as materialized (  -- row 4: the feeder's last address here is free, and
 decided as (
     select mh, e, m0, claimed, suppressed, feeder, holder, tagged, status, payload, payload_hash, payload_tags, owned,
            given_at, refusal, old_hash, double_opt_in,
-           case when old_hash is not null then 'rename' else ruling end as action,
+           case when old_held then 'skip' when old_hash is not null then 'rename'
+                else ruling end as action,
            -- row 2: only where it also no longer matches; all that left: always
            case when ruling = 'unsubscribe' and e = 'out' then tagged and not m0
                 else has_left end as untag,
            coalesce(alias_email, case when claimed then contact_email end, member_email, any_email)
                as email,
            case
+               when old_held or (held and ruling = 'skip') then 'awaiting_read'
                when old_hash is not null then 'address_changed'
                when ruling = 'unsubscribe' and e = 'out' then
                    case when resubscribed_at > withdrawn_at then 'resubscribed_by_others'

@@ -34,7 +34,8 @@ _MOST = 50
 _LEASE_SECONDS = 60
 _ACTIONS = ("add", "update", "resubscribe")
 
-# While a withdrawal of the same address is on its way, nothing is decided: it would be decided again.
+# While a withdrawal of the same address is on its way, or Mailchimp posted that the person left and nobody
+# has read the member since, nothing is decided: it would be decided again.
 _CLAIM = """
 with n as materialized (
     select o.id from audience_orders o
@@ -44,6 +45,8 @@ with n as materialized (
       and not exists (select from audience_orders w where w.audience_id = o.audience_id
                       and w.address_hash = o.address_hash and w.kind = 'withdrawal'
                       and w.status = 'open')
+      and not exists (select from audience_members m where m.audience_id = o.audience_id
+                      and m.address_hash = o.address_hash and m.hold_until > clock_timestamp())
     order by o.created_at limit :most for update skip locked)
 update audience_orders o set lease_until = clock_timestamp() + make_interval(secs => :lease),
        attempts = attempts + 1
@@ -138,6 +141,7 @@ async def _plan(
     made = []
     async with resources.db.transaction(org_id) as session:
         await look_up_by_key(session)
+        await planner.announce_plan(session)
         for ctx in contexts if client is not None else ():
             run_id = await _store(session, ctx, hashes)
             if run_id is not None:
@@ -172,7 +176,9 @@ async def _client(
     resources: Resources, org_id: UUID, contexts: Sequence[context.Context]
 ) -> MailchimpClient | None:
     try:
-        link = await connection.open_link(resources, org_id, lane=Lane.LIVE)
+        link = await connection.open_link(
+            resources, org_id, lane=Lane.LIVE, retry=connection.INTERACTIVE
+        )
     except ConflictError:
         return None
     return link.client if link.account_id == contexts[0].account_id else None
@@ -188,7 +194,7 @@ async def _read(
     absent = [h for h, member in zip(hashes, found, strict=True) if member is None]
     actor = Actor.system(org_id, "mailchimp-order")
     async with resources.db.transaction(org_id) as session:
-        await merge_and_record(session, actor, audience_id, members)
+        await merge_and_record(session, actor, audience_id, members, resources.hash_keys)
         await mirror.mark_absent(session, audience_id, absent)
 
 

@@ -14,9 +14,13 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from mcsync.core.db import org_of
 from mcsync.core.settings import Settings
 from mcsync.features.segments.filters import compile_filters
 from mcsync.features.sync import decide
+
+PLAN_LOCK = "pg_{try_}advisory_xact_lock{shared}(hashtextextended('plan:' || :org, 0))"
+"""Held together by all plans being written: an erasure ends only when none is that began before it."""
 
 _TEMPORARY = (
     "set local work_mem = '256MB'",
@@ -58,7 +62,7 @@ union
 """
 
 # Everything committed since `mark`: contacts and the addresses they had, consents, members, refusals,
-# suppressions; and refusals whose time has come.
+# suppressions; refusals whose time has come, and what waited for a member to be read.
 _CHANGED = f"""
 insert into cand
 with moved as (
@@ -86,6 +90,9 @@ union
 select m.address_hash from audience_members m
 where m.audience_id = :audience and m.changed_xid >= :mark
 union
+select s.address_hash from segment_skips s
+where s.segment_id = :segment and s.reason = 'awaiting_read' and s.address_hash is not null
+union
 select m.address_hash from moved join audience_members m
      on m.audience_id = :audience and m.fed_by = moved.id
 union
@@ -112,20 +119,13 @@ _AFTERWARDS = (
     # the address that a rename moves away from is dealt with by the rename
     """update plan_rows d set action = null from plan_rows o
        where o.old_hash is not null and o.old_hash = d.mh""",
-    """insert into plan_skips
-       select r.id, r.mh, case
-           when d.suppressed then 'suppressed'
-           when r.pref = 'opted_out' then 'opted_out'
-           when d.e = 'out' then 'address_opted_out'
-           when not d.claimed and r.pref = 'unset' then 'not_opted_in'
-           when not d.claimed then 'address_not_opted_in'
-           when r.place > 1 then 'shared_address'
-           else d.reason end
+    f"""insert into plan_skips
+       select r.id, r.mh, {decide.WHY_PASSED_OVER}
        from (select p.id, p.mh, p.pref, row_number() over (
                  partition by p.mh order by (p.id = k.feeder) desc, p.updated_at desc, p.id) as place
              from plan_people p join plan_rows k using (mh)) r
        join plan_rows d using (mh)
-       where not d.claimed or r.place > 1 or d.action = 'skip'""",
+       where {decide.PASSED_OVER}""",
     "delete from plan_rows where action is null or action = 'skip'",
 )
 
@@ -212,10 +212,18 @@ async def _run(session: AsyncSession, sql: str, params: dict[str, Any]) -> Any:
     return await session.execute(statement, {k: v for k, v in params.items() if k in wanted})
 
 
+async def announce_plan(session: AsyncSession) -> None:
+    """Before the first look at contacts: no erasure ends until this transaction has."""
+    await session.execute(
+        text("select " + PLAN_LOCK.format(try_="", shared="_shared")), {"org": str(org_of(session))}
+    )
+
+
 async def store(
     session: AsyncSession, scope: decide.PlanScope, run_id: UUID, *, mark: int | None
 ) -> Plan:
     """Decides and writes the run's changes and the segment's skips, in this transaction."""
+    await announce_plan(session)
     xmin, full, matched = await decide_all(session, scope, mark=mark)
     base = {
         "org": scope.org_id, "audience": scope.audience_id, "segment": scope.segment.id,

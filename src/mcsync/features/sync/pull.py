@@ -15,10 +15,19 @@ from mcsync.core.auth import Actor
 from mcsync.core.resources import Resources
 from mcsync.features.audiences import mirror
 from mcsync.features.audiences.repository import touch_definition
-from mcsync.features.preferences import service as preferences
-from mcsync.mailchimp import MailchimpClient, Member, NotFoundError, iterate_members
+from mcsync.features.preferences.arrivals import merge_and_record
+from mcsync.mailchimp import MailchimpClient, NotFoundError, iterate_members
 
 _log = structlog.get_logger(__name__)
+
+__all__ = [
+    "AudienceGoneError",
+    "AudienceState",
+    "Check",
+    "Pull",
+    "audience_state",
+    "merge_and_record",
+]
 
 Check = Callable[[], Awaitable[None]]
 """Raises where the work should stop (fenced, cancelled, shutting down)."""
@@ -45,6 +54,7 @@ class Pull:
         self, resources: Resources, actor: Actor, client: MailchimpClient, *, check: Check
     ) -> None:
         self._db = resources.db
+        self._hash_keys = resources.hash_keys
         self._settings = resources.settings
         self._clock = resources.clock
         self._actor = actor
@@ -83,6 +93,22 @@ class Pull:
         await self._move_mark(audience, full=False)
         return False
 
+    async def catch_up(self, audience: AudienceState) -> bool:
+        """Reads what changed since the mark, and moves it: what is done between runs.
+
+        Counts and permanent deletions stay the runs' business, as does a first or full pull: False, and
+        nothing is read, where one is due (a run's and another full pull must never overlap). Raises
+        :class:`AudienceGoneError`, ``MailchimpError``.
+        """
+        if audience.high_water is None or audience.full_pull_at is None:
+            return False
+        try:
+            await self._read(audience, since=audience.high_water)
+        except NotFoundError as error:
+            raise AudienceGoneError from error
+        await self._move_mark(audience, full=False)
+        return True
+
     async def changes_only(self, audience: AudienceState) -> None:
         """A short look before archiving: only what changed since the mark."""
         if audience.high_water is not None:
@@ -116,7 +142,9 @@ class Pull:
         async for page in pages:
             await self._check()
             async with self._db.transaction(self._actor.org_id) as session:
-                await merge_and_record(session, self._actor, audience.id, page.members)
+                await merge_and_record(
+                    session, self._actor, audience.id, page.members, self._hash_keys
+                )
                 if generation is not None:
                     hashes = [mirror.member_hash(m) for m in page.members]
                     await mirror.mark_seen(session, audience.id, hashes, generation)
@@ -188,39 +216,12 @@ class Pull:
                 text(
                     """update audiences set high_water = :mark, gone_at = null,
                            full_pull_at = case when :full then now() else full_pull_at end
-                       where id = :audience"""
+                       where id = :audience
+                         -- a reconnect meanwhile asks for a full pull, which must not be forgotten
+                         and (:full or high_water is not null)"""
                 ),
                 {"audience": audience.id, "mark": newest - overlap, "full": full},
             )
-
-
-# An address that no contact has any more, but whose consent is on record, keeps its own.
-_NOTE = """
-update address_consents k set {0}_at = t.effective_at, {0}_source = 'mailchimp'
-from {1} t
-where k.address_hash = t.address_hash and (k.{0}_at is null or k.{0}_at < t.effective_at)
-  and not exists (select from contacts c where c.address_hash = k.address_hash)
-"""
-
-
-async def merge_and_record(
-    session: AsyncSession,
-    actor: Actor,
-    audience_id: UUID,
-    members: tuple[Member, ...] | list[Member],
-) -> None:
-    """Merges members read from Mailchimp; withdrawals and opt-ins among them are recorded."""
-    arrivals = await mirror.merge(session, actor.org_id, audience_id, members)
-    if arrivals.withdrawals:
-        await preferences.record_withdrawals_pulled(
-            session, actor, source="mailchimp", table="pulled_withdrawals"
-        )
-        await session.execute(text(_NOTE.format("withdrawn", "pulled_withdrawals")))
-    if arrivals.opt_ins:
-        await preferences.record_opt_ins_pulled(
-            session, actor, source="mailchimp", table="pulled_opt_ins"
-        )
-        await session.execute(text(_NOTE.format("given", "pulled_opt_ins")))
 
 
 async def audience_state(session: AsyncSession, audience_id: UUID) -> AudienceState:

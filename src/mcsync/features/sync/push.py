@@ -397,7 +397,9 @@ class Push:
                 if member is None:
                     await mirror.mark_absent(session, self._target.id, [row.address_hash])
                 else:
-                    await merge_and_record(session, self._actor, self._target.id, [member])
+                    await merge_and_record(
+                        session, self._actor, self._target.id, [member], self._resources.hash_keys
+                    )
             outcomes.append(accounting.settle(row, member, self._tag, self._resources.clock()))
         async with self._db.transaction(self._run.org_id) as session:
             await recording.record(

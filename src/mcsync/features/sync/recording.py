@@ -22,7 +22,10 @@ THROTTLE_FIRST = timedelta(minutes=5)
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of one row, as recorded. ``code``: why it was refused; None where it was accepted."""
+    """What became of one row, as recorded. ``code``: why it was refused; None where it was accepted.
+
+    ``by_api``: read back, and Mailchimp names the API as the member's source.
+    """
 
     row: Row
     status: str | None = None
@@ -32,6 +35,7 @@ class Outcome:
     timestamp_signup: datetime | None = None
     tagged: bool = False
     created: bool = False
+    by_api: bool = False
     code: str | None = None
     message: str | None = None
     field: str | None = None
@@ -57,7 +61,9 @@ update audience_members m set
     timestamp_signup = coalesce(o.signup, m.timestamp_signup),
     email = o.email,
     owned = m.owned or (o.action = 'add' and o.reason = 'new' and (
-        o.created or coalesce(greatest(o.opt, o.signup) >= date_trunc('second', m.intent_at), false))),
+        -- or an earlier call of ours did it, whose answer was lost; what this one said proves nothing
+        o.created or (not o.signed and coalesce(
+            greatest(o.opt, o.signup) >= date_trunc('second', m.intent_at), false)))),
     intent_at = null,
     -- by us only if it was our call that changed it (sync.md 1)
     unsubscribed_by = case when not o.newer or (o.status = 'unsubscribed' and m.status = o.status)
@@ -85,7 +91,7 @@ from (select t.*, k.place, k.last_changed is null or t.last_changed is null
              or t.last_changed >= k.last_changed as newer
       from json_to_recordset(cast(:rows as json)) as t(
           h uuid, email text, action text, reason text, status text, last_changed timestamptz,
-          contact_id text, opt timestamptz, signup timestamptz, created boolean, cause text,
+          contact_id text, opt timestamptz, signup timestamptz, created boolean, signed boolean, cause text,
           payload_hash uuid, payload_tags text, feeder uuid, given_at timestamptz)
       cross join lateral (
           select ctid as place, last_changed from audience_members
@@ -93,12 +99,16 @@ from (select t.*, k.place, k.last_changed is null or t.last_changed is null
 where m.ctid = o.place
 """
 
+# Only what the mirror still knows: who was erased meanwhile leaves no trace.
 _RECORD_REFUSALS = """
 insert into audience_refusals as r (org_id, audience_id, address_hash, code, message, field,
                                     payload_hash, next_try_at)
-select :org, :audience, * from unnest(
+select :org, :audience, t.* from unnest(
     cast(:h as uuid[]), cast(:code as text[]), cast(:message as text[]), cast(:field as text[]),
     cast(:payload_hash as uuid[]), cast(:next_try_at as timestamptz[]))
+    as t(h, code, message, field, payload_hash, next_try_at)
+cross join lateral (select from audience_members
+                    where audience_id = :audience and address_hash = t.h for key share) m
 on conflict (audience_id, address_hash) do update set
     attempts = case when r.code = excluded.code then r.attempts + 1 else 1 end,
     first_seen_at = case when r.code = excluded.code then r.first_seen_at else now() end,
@@ -203,6 +213,7 @@ def _accepted(outcome: Outcome) -> dict[str, Any]:
         "opt": outcome.timestamp_opt,
         "signup": outcome.timestamp_signup,
         "created": outcome.created,
+        "signed": row.signed and not outcome.by_api,
         "cause": cause(row) if row.action == "unsubscribe" else "lapsed",
         "payload_hash": row.payload_hash,
         "payload_tags": row.payload_tags,
@@ -241,11 +252,15 @@ async def _record_refused(
 async def tag_members(
     session: AsyncSession, run: Claimed, segment_id: UUID, hashes: Sequence[UUID]
 ) -> None:
-    """These members carry the segment's tag now."""
+    """These members carry the segment's tag now; those erased meanwhile leave no trace."""
     await session.execute(
         text(
             """insert into segment_members (org_id, segment_id, audience_id, address_hash)
-               select :org, :segment, :audience, h from unnest(cast(:hashes as uuid[])) as t(h)
+               select :org, :segment, :audience, m.address_hash
+               from unnest(cast(:hashes as uuid[])) as t(h)
+               cross join lateral (
+                   select address_hash from audience_members
+                   where audience_id = :audience and address_hash = t.h for key share) m
                on conflict do nothing"""
         ),
         {"org": run.org_id, "segment": segment_id, "audience": run.audience_id,

@@ -17,6 +17,8 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from mcsync.features.audiences.refusals import COLUMNS as REFUSAL_COLUMNS
+
 LIVE = ("queued", "pulling", "planning", "pushing")
 ENDED = ("succeeded", "succeeded_with_errors", "failed", "cancelled")
 
@@ -298,9 +300,15 @@ async def change_page(
     """The run's changes in the order planned."""
     rows = await session.execute(
         text(
-            """select h.seq, h.action, h.reason, h.state, h.email, h.outcome_code, h.outcome,
-                      h.done_at, c.id as contact_id, c.entity_type, c.entity_id
-               from sync_changes h left join contacts c on c.id = h.contact_id
+            f"""select h.seq, h.action, h.reason, h.state, h.email, h.outcome_code, h.outcome,
+                      h.done_at, c.id as contact_id, c.entity_type, c.entity_id,
+                      a.list_id, a.name, {REFUSAL_COLUMNS}
+               from sync_changes h join sync_runs u on u.id = h.run_id
+               join audiences a on a.id = u.audience_id
+               left join contacts c on c.id = h.contact_id
+               left join audience_refusals r on r.audience_id = u.audience_id
+                    and r.address_hash = h.address_hash
+                    and (h.state = 'failed' or h.reason = 'throttled' or h.reason like 'refused\\_%')
                where h.run_id = :run and h.seq > :after
                  and (cast(:action as text) is null or h.action = :action)
                  and (cast(:state as text) is null or h.state = :state)

@@ -12,6 +12,7 @@ from pydantic import ConfigDict, Field, JsonValue
 from pydantic.config import JsonDict
 
 from mcsync.core.web.schemas import RequestModel, ResponseModel, Timestamp
+from mcsync.features.contacts.refusals import RefusalView
 from mcsync.features.segments.schemas import SegmentDefinition, SegmentId
 
 RunStatus = Literal[
@@ -228,6 +229,7 @@ class ChangeView(ResponseModel):
                     "outcomeCode": None,
                     "outcome": None,
                     "doneAt": None,
+                    "refusal": None,
                 }
             ]
         }
@@ -242,6 +244,9 @@ class ChangeView(ResponseModel):
     outcome_code: str | None = Field(description="Why Mailchimp refused it, as a stable code.")
     outcome: str | None = Field(description="Mailchimp's words.")
     done_at: Timestamp | None
+    refusal: RefusalView | None = Field(
+        description="Where it was refused, or skipped because it had been: what is recorded of that now."
+    )
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> Self:
@@ -257,6 +262,7 @@ class ChangeView(ResponseModel):
             seq=row["seq"], action=row["action"], reason=row["reason"], state=row["state"],
             email=row["email"], contact=contact, outcome_code=row["outcome_code"],
             outcome=row["outcome"], done_at=row["done_at"],
+            refusal=RefusalView.of(row) if row["code"] else None,
         )  # fmt: skip
 
 

@@ -205,6 +205,7 @@ class _Carrier:
         client: MailchimpClient,
     ) -> None:  # fmt: skip
         self._db = resources.db
+        self._hash_keys = resources.hash_keys
         self._org_id = org_id
         self._audience_id = audience_id
         self._list_id = list_id
@@ -249,7 +250,9 @@ class _Carrier:
             async with self._db.transaction(self._org_id) as session:
                 # the mirror may not know the member: without this, our own unsubscribe would look
                 # like somebody else's when it is read back
-                await merge_and_record(session, self._actor, self._audience_id, [member])
+                await merge_and_record(
+                    session, self._actor, self._audience_id, [member], self._hash_keys
+                )
                 await session.execute(
                     text(_INTEND),
                     {"audience": self._audience_id, "hashes": [order.address_hash]},
@@ -265,7 +268,9 @@ class _Carrier:
             if member is None:
                 await mirror.mark_absent(session, self._audience_id, [order.address_hash])
             else:
-                await merge_and_record(session, self._actor, self._audience_id, [member])
+                await merge_and_record(
+                    session, self._actor, self._audience_id, [member], self._hash_keys
+                )
         order.outcome = member.status if member else "absent"
 
 

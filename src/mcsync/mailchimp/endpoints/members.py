@@ -95,6 +95,25 @@ class MemberEndpoints(Endpoints):
         except NotFoundError:
             return None
 
+    async def add_member(
+        self, list_id: str, member: Mapping[str, object], *, skip_merge_validation: bool = False
+    ) -> Member:
+        """Add a member (POST, MC 4.3); an archived one comes back.
+
+        Raises `RefusedError`, with the code `exists` where the address is on the list already. Not
+        repeated here when its outcome is unknown: the answer would say `exists` of our own.
+        """
+        request = Request(
+            "members.add",
+            "POST",
+            path("lists", list_id, "members"),
+            {"skip_merge_validation": flag(skip_merge_validation)},
+            encode(member),
+            about_contact=True,
+            repeatable=False,
+        )
+        return await self._call(request, decoder(Member))
+
     async def update_member(
         self,
         list_id: str,

@@ -165,6 +165,7 @@ class PostOffice:
         self.keys: dict[str, MailAccount] = {}
         self._serial = 0
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
         self.open(world.config.mandrill.key, world.config.mandrill.username)
 
     def now(self) -> int:
@@ -213,10 +214,12 @@ class PostOffice:
         """Look again when a mail is due, so that it goes although nobody asks."""
         loop = asyncio.get_running_loop()
         delay = max(0.0, moment - self.world.clock.now())
-        if self._timer is not None and self._timer.when() <= loop.time() + delay:
+        # Remembered here: what uvloop hands out for no delay cannot tell its time.
+        if self._timer is not None and self._timer_at <= loop.time() + delay:
             return
         if self._timer is not None:
             self._timer.cancel()
+        self._timer_at = loop.time() + delay
         self._timer = loop.call_later(delay, self._tick)
 
     def _tick(self) -> None:

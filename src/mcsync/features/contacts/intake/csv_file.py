@@ -10,10 +10,10 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from operator import itemgetter
-from typing import Final
+from typing import ClassVar, Final
 
 import orjson
 
@@ -48,12 +48,15 @@ _REQUIRED: Final = ("entityType", "entityId", "email")
 class Header:
     """Which column holds what. Case, spaces, dashes and underscores in standard names do not matter."""
 
+    standard: ClassVar[Mapping[str, str]] = _FIELD_OF
+    required: ClassVar[Sequence[str]] = _REQUIRED
+
     def __init__(self, names: list[str]) -> None:
         self.width = len(names)
         self.places: dict[str, int] = {}
         self.attributes: dict[str, int] = {}
         for place, name in enumerate(names):
-            field = _FIELD_OF.get(_NOT_LETTER.sub("", name).lower())
+            field = self.standard.get(_NOT_LETTER.sub("", name).lower())
             target = self.places if field else self.attributes
             known = field or name.strip()
             if known in target:
@@ -63,7 +66,7 @@ class Header:
                 )
             if known:  # spreadsheets leave nameless columns behind
                 target[known] = place
-        missing = [field for field in _REQUIRED if field not in self.places]
+        missing = [field for field in self.required if field not in self.places]
         if missing:
             raise BadRequestError(
                 "The first line must name the columns; these are missing: " + ", ".join(missing),
@@ -107,6 +110,7 @@ class CsvIntake:
 
     kind = "csv"
     masked = False
+    header_type: ClassVar[type[Header]] = Header
 
     def __init__(self, stager: RowStager) -> None:
         self._stager = stager
@@ -169,7 +173,7 @@ class CsvIntake:
         first = lines[0].removeprefix("\ufeff")
         self._separator = max(_SEPARATORS, key=first.count)
         source = _Lines([first, *lines[1:]])
-        self._header = Header(next(csv.reader(source, delimiter=self._separator), []))
+        self._header = self.header_type(next(csv.reader(source, delimiter=self._separator), []))
         self._line += source.taken
         return lines[source.taken :]
 

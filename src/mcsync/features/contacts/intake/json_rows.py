@@ -30,8 +30,9 @@ class ObjectIntake:
     masked = True
     consent = True
 
-    def __init__(self, stager: RowStager) -> None:
+    def __init__(self, stager: RowStager, *, standard: frozenset[str] = _STANDARD) -> None:
         self._stager = stager
+        self._standard = standard
         self._list = b""
         self.received = 0
 
@@ -45,7 +46,7 @@ class ObjectIntake:
         for name, given in contact.items():
             # numbers are what many systems use as ids
             value = str(given) if name == "entityId" and type(given) is int else given
-            if name in _STANDARD:
+            if name in self._standard:
                 if value is not None and not isinstance(value, str):
                     problems.append((name, "invalid_type"))
                     continue
@@ -82,9 +83,9 @@ class NdjsonIntake:
     masked = True
     consent = True
 
-    def __init__(self, stager: RowStager) -> None:
+    def __init__(self, stager: RowStager, *, standard: frozenset[str] = _STANDARD) -> None:
         self._stager = stager
-        self._objects = ObjectIntake(stager)
+        self._objects = ObjectIntake(stager, standard=standard)
         self._tail = b""
         self._line = 0
         self._refused = 0

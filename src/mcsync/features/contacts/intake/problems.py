@@ -32,11 +32,19 @@ _MESSAGES: Final = {
         "optStatus is opted_in, opted_out or unset, and consentGivenAt a date and time (ISO 8601)"
         " that is not in the future."
     ),
+    "missing_opt_status": "Say opted_in, opted_out or unset.",
+    "invalid_ip_address": "Give an IPv4 or IPv6 address, or leave it empty.",
+    "contact_not_found": (
+        "No contact has this entity type and id; send it with contacts.import first."
+    ),
+    "unknown_field": (
+        "The row has a field that a statement of consent does not take; correct its name, or leave it out."
+    ),
     "suppressed": (
         "This person was erased at their request and may not come back until an owner lifts that."
     ),
     "opt_in_not_newer": (
-        "The contact was taken, the opt-in was not: a withdrawal is recorded that is not older."
+        "The row was taken, its opt-in was not: a withdrawal is recorded that is not older."
         " Send the time of a newer consent in consentGivenAt."
     ),
 }

@@ -1,0 +1,55 @@
+"""``mcsync preferences``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from mcsync.cli.administration import choose_organisation, operator
+from mcsync.cli.console import AsJson, Exit, OrgOption, Output, run
+from mcsync.cli.upload import Upload, show_rejections
+from mcsync.core.resources import Resources
+from mcsync.features.preferences import importing
+
+preferences = typer.Typer(
+    no_args_is_help=True, help="Consent: who opted in or out, with its proof."
+)
+
+
+@preferences.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(help="CSV or NDJSON; - reads CSV from standard input.")],
+    confirm_withdrawals: Annotated[
+        bool, typer.Option(help="Go on although suspiciously many contacts would be withdrawn.")
+    ] = False,
+    organisation: OrgOption = None,
+    as_json: AsJson = False,
+) -> None:
+    """Import statements of consent about known contacts. Exits 6 if any row was rejected."""
+    out = Output(as_json)
+    given = Upload(out, file)
+
+    async def work(resources: Resources) -> dict[str, Any]:
+        actor = operator((await choose_organisation(resources, organisation)).id)
+        with given.body() as body:
+            result = await importing.import_file(
+                resources, actor, body, given.kind, confirm_withdrawals=confirm_withdrawals
+            )
+        return result.model_dump(mode="json", by_alias=True)
+
+    result = run(out, work)
+    out.result(result, lambda console: _show(console, result))
+    if result["rejected"]:
+        raise typer.Exit(Exit.ATTENTION)
+
+
+def _show(console: Console, result: dict[str, Any]) -> None:
+    console.print(
+        f"{result['received']} rows: {result['optedIn']} opted in, {result['optedOut']} opted out, "
+        f"{result['unset']} unset, {result['unchanged']} unchanged, {result['notNewer']} not newer, "
+        f"{result['rejected']} rejected"
+    )
+    show_rejections(console, result)

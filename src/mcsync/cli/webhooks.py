@@ -1,0 +1,88 @@
+"""``mcsync webhooks``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from mcsync.cli.administration import choose_organisation, operator
+from mcsync.cli.console import AsJson, Exit, OrgOption, Output, Yes, confirm, run
+from mcsync.core.auth import Actor
+from mcsync.core.resources import Resources
+from mcsync.core.web.paging import MAX_LIMIT, PageParams
+from mcsync.features.webhooks import service
+
+webhooks = typer.Typer(no_args_is_help=True, help="Webhooks: how Mailchimp reports to mcsync.")
+
+_COLUMNS = {
+    "audienceId": "audience", "audienceName": "name", "status": "status", "signed": "signed",
+    "waiting": "waiting", "lastEventAt": "last event", "checkedAt": "checked", "lastError": "error",
+}  # fmt: skip
+_NONE = "None: they are registered by themselves once MCSYNC_PUBLIC_URL is set and a segment exists"
+
+
+async def _all(resources: Resources, actor: Actor) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    cursor: str | None = None
+    while True:
+        answer = await service.list_webhooks(resources, actor, PageParams(MAX_LIMIT, cursor))
+        found += [item.model_dump(mode="json", by_alias=True) for item in answer.items]
+        cursor = answer.next_cursor
+        if cursor is None:
+            return found
+
+
+@webhooks.command("list")
+def webhooks_list(organisation: OrgOption = None, as_json: AsJson = False) -> None:
+    """Show the webhook of each audience (never its address)."""
+    out = Output(as_json)
+
+    async def work(resources: Resources) -> list[dict[str, Any]]:
+        chosen = await choose_organisation(resources, organisation)
+        return await _all(resources, operator(chosen.id))
+
+    out.table(run(out, work), _COLUMNS, empty=_NONE)
+
+
+@webhooks.command("check")
+def webhooks_check(organisation: OrgOption = None, as_json: AsJson = False) -> None:
+    """Compare with Mailchimp now, repair what is missing; exits 6 where something still is wrong."""
+    out = Output(as_json)
+
+    async def work(resources: Resources) -> list[dict[str, Any]]:
+        chosen = await choose_organisation(resources, organisation)
+        await service.check(resources, chosen.id)
+        return await _all(resources, operator(chosen.id))
+
+    found = run(out, work)
+    out.table(found, _COLUMNS, empty=_NONE)
+    if any(row["status"] not in {"active", "removed"} for row in found):
+        raise typer.Exit(Exit.ATTENTION)
+
+
+@webhooks.command("rotate")
+def webhooks_rotate(
+    audience: Annotated[str, typer.Argument(help="Mailchimp's id of the audience.")],
+    organisation: OrgOption = None,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Replace a webhook's secret address; the one before is accepted for 24 hours more."""
+    out = Output(as_json)
+    confirm(out, f"Replace the webhook address of audience {audience}?", yes=yes)
+
+    async def work(resources: Resources) -> dict[str, Any]:
+        chosen = await choose_organisation(resources, organisation)
+        actor = operator(chosen.id)
+        return (await service.rotate(resources, actor, audience)).model_dump(
+            mode="json", by_alias=True
+        )
+
+    done = run(out, work)
+
+    def human(console: Console) -> None:
+        console.print("A worker registers the new address within seconds: mcsync webhooks list")
+
+    out.result(done, human)

@@ -1,0 +1,116 @@
+"""A file of statements of consent, as lines for the staging table of imports.
+
+Reads as :mod:`mcsync.features.contacts.intake` does; a row's proof travels in the column ``attributes``.
+"""
+
+from __future__ import annotations
+
+import csv
+from typing import Final
+
+import orjson
+
+from mcsync.core.errors import BadRequestError
+from mcsync.features.contacts.consent import is_network_address
+from mcsync.features.contacts.intake import CsvIntake, NdjsonIntake
+from mcsync.features.contacts.intake.csv_file import Header
+from mcsync.features.contacts.intake.rows import (
+    CONSENT_FIELDS,
+    NULL,
+    STAGED_COLUMNS,
+    Problem,
+    Row,
+    RowStager,
+    escaped,
+    unreadable,
+)
+
+PROOF_FIELDS: Final = {"form": 500, "wordingVersion": 200, "ipAddress": 45, "evidence": 4_000}
+"""What can prove consent, and how long each may be."""
+
+FIELDS: Final = ("entityType", "entityId", *CONSENT_FIELDS, *PROOF_FIELDS)
+_BETWEEN: Final = "\t".join(
+    [NULL] * (STAGED_COLUMNS.index("attributes") - STAGED_COLUMNS.index("entity_key") - 1)
+)
+
+
+class StatementStager(RowStager):
+    """Checks statements and writes them as COPY lines."""
+
+    def stage(self, row: Row) -> str:
+        """The COPY lines of one statement: itself, or one for each thing that is wrong with it."""
+        problems: list[Problem] = []
+        entity_type, entity_id = self._entity(row, problems)
+        if not (row.values.get("optStatus") or "").strip():
+            problems.append(("optStatus", "missing_opt_status"))
+        status, source, given = self._consent(row, problems)
+        if row.attributes:
+            problems.append(("", "unknown_field"))
+        proof = _proof(row, problems)
+        if problems or entity_type is None or entity_id is None:
+            # An opt-out holds even where the rest of its row is refused.
+            known = entity_type is not None and entity_id is not None and status == "opted_out"
+            return self.refuse(
+                row.line, problems, (entity_type, entity_id, source) if known else None
+            )
+        entity = self.addresses.entity_key(entity_type, entity_id) if self.entity_keys else NULL
+        return "\t".join((
+            str(row.line), NULL, NULL, "0", entity_type, escaped(entity_id), NULL, NULL, NULL, entity,
+            _BETWEEN, proof.replace("\\", "\\\\"), status or NULL, escaped(source), given or NULL,
+        )) + "\n"  # fmt: skip
+
+
+def _proof(row: Row, problems: list[Problem]) -> str:
+    proof: dict[str, str] = {}
+    for field, most in PROOF_FIELDS.items():
+        value = (row.values.get(field) or "").strip()
+        if not value:
+            continue
+        code = unreadable(value)
+        if code is None and len(value) > most:
+            code = "too_long"
+        if code is None and field == "ipAddress" and not is_network_address(value):
+            code = "invalid_ip_address"
+        if code is not None:
+            problems.append((field, code))
+            continue
+        proof[field] = value
+    return "{}" if problems else orjson.dumps(proof).decode()
+
+
+class StatementHeader(Header):
+    """The columns of a file of statements. One that is not known is refused, since it may be mistyped."""
+
+    standard = {field.lower(): field for field in FIELDS}
+    required = ("entityType", "entityId", "optStatus")
+
+    def __init__(self, names: list[str]) -> None:
+        super().__init__(names)
+        if self.attributes:
+            places = ", ".join(str(place + 1) for place in sorted(self.attributes.values()))
+            raise BadRequestError(
+                f"Columns that preferences.import does not take: number {places}. It takes "
+                + ", ".join(FIELDS)
+                + ".",
+                code="unknown_columns",
+            )
+
+
+class StatementCsv(CsvIntake):
+    """Statements as CSV."""
+
+    header_type = StatementHeader
+
+    def _fast(self, lines: list[str]) -> str:
+        out = []
+        for line, row in enumerate(csv.reader(lines, delimiter=self._separator), self._line):
+            out.append(self._row(line, row))
+        self._line += len(lines)
+        return "".join(out)
+
+
+class StatementNdjson(NdjsonIntake):
+    """One statement a line."""
+
+    def __init__(self, stager: RowStager) -> None:
+        super().__init__(stager, standard=frozenset(FIELDS))

@@ -1,0 +1,212 @@
+"""Posts of public forms: taken in without a word about the address, worked behind the scenes.
+
+Every post takes the same steps and gets the same answer, whoever the address belongs to: it is counted,
+checked against the audience's fields, stored, answered. What is to be done is decided by a worker.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from functools import partial
+from typing import Final
+from uuid import UUID
+
+import structlog
+from sqlalchemy import text
+
+from mcsync.core.auth import Actor
+from mcsync.core.crypto import keyed_hash
+from mcsync.core.db import after_commit
+from mcsync.core.errors import ConflictError, McsyncError, NotFoundError, ThrottledError
+from mcsync.core.jobs import FORM_POST
+from mcsync.core.resources import Resources
+from mcsync.features import audit
+from mcsync.features.audiences import repository as audiences
+from mcsync.features.audit import AuditAction
+from mcsync.features.connection import service as connection
+from mcsync.features.preferences import by_address
+from mcsync.features.preferences.by_address import Address
+from mcsync.features.subscribers import members, repository, service
+from mcsync.features.subscribers.repository import FormPost
+from mcsync.features.subscribers.schemas import SubscribeInput, SubscribeResult
+from mcsync.mailchimp import CredentialError, InvalidRequestError, Lane, MailchimpError
+
+_log = structlog.get_logger(__name__)
+
+_ANSWER: Final = SubscribeResult(status="requested", subscriber=None)
+_MINUTE, _HOUR = 60, 3600
+_LEASE_SECONDS: Final = 300.0
+_GIVE_UP_DAYS: Final = 7
+"""A confirmation that comes later than this would surprise."""
+_WAIT_FOR_WITHDRAWAL_SECONDS: Final = 5.0
+_WAIT_FOR_KEY_SECONDS: Final = 300.0
+_MOST = 100
+
+
+async def post(
+    resources: Resources, actor: Actor, given: SubscribeInput, client_ip: str | None
+) -> SubscribeResult:
+    """Takes in a post of a form. Raises ``ThrottledError``, ``NotFoundError`` for an audience that the
+    token is not for, and ``BadRequestError`` for fields that the audience does not take.
+    """
+    address = await by_address.address_of(actor.org_id, resources.hash_keys, given.email)
+    await _count(resources, actor, address, client_ip)
+    async with resources.db.transaction(actor.org_id) as session:
+        audience = await audiences.by_list_id(session, given.audience_id)
+    if (
+        audience is None
+        or audience.gone_at is not None
+        or given.audience_id not in (actor.audiences or ())
+    ):
+        raise _not_for_this()
+    members.check_fields(audience, given.merge_fields, required=True)
+    if given.website:
+        return _ANSWER
+    proof = {
+        **(given.proof.model_dump(by_alias=True, exclude_none=True) if given.proof else {}),
+        **({"ipAddress": client_ip} if client_ip else {}),
+    }
+    async with resources.db.transaction(actor.org_id) as session:
+        request_id = await repository.add_request(
+            session, audience.id, address, wanted="pending", via="form", source=given.source,
+            proof=proof, state="queued", merge_fields=given.merge_fields, language=given.language,
+        )  # fmt: skip
+        audit.record(
+            session, actor, AuditAction.SUBSCRIBERS_REQUEST, entity="audience",
+            entity_id=audience.id, diff={"request": request_id},
+        )  # fmt: skip
+        after_commit(session, partial(resources.jobs.ring, FORM_POST, request_id, actor.org_id))
+    return _ANSWER
+
+
+async def _count(
+    resources: Resources, actor: Actor, address: Address, client_ip: str | None
+) -> None:
+    """Both are always counted, so that which of them refuses tells nothing either."""
+    settings, limits = resources.settings, resources.limits
+    key = await resources.hash_keys.hash_key(actor.org_id)
+    client = keyed_hash(key, "form_client", _network(client_ip))
+    waits = [
+        await limits.take(
+            f"form:{actor.org_id}:client:{client}",
+            limit=settings.form_per_client_minute, seconds=_MINUTE,
+        ),
+        await limits.take(
+            f"form:{actor.org_id}:address:{address.key}",
+            limit=settings.form_per_address_hour, seconds=_HOUR,
+        ),
+    ]  # fmt: skip
+    wait = max((one for one in waits if one is not None), default=None)
+    if wait is not None:
+        raise ThrottledError(
+            "There were many posts from here, or for this address; try again later.",
+            retry_after=wait,
+        )
+
+
+def _network(client_ip: str | None) -> str:
+    """Whom to count: an address, or of IPv6 the network that one household has."""
+    try:
+        address = ipaddress.ip_address(client_ip or "")
+    except ValueError:
+        return client_ip or "unknown"
+    if address.version == 4:
+        return str(address)
+    return str(ipaddress.ip_network((address, 64), strict=False))
+
+
+def _not_for_this() -> NotFoundError:
+    return NotFoundError("This token is for no audience with this id.", code="audience_not_found")
+
+
+# ---- behind the scenes
+
+
+async def ring_due(resources: Resources) -> int:
+    """Rings for every form post that is due and that nobody holds. Answers how many."""
+    async with resources.db.system() as session:
+        due = (
+            await session.execute(
+                text("select * from mcsync_due_form_posts(:most)"), {"most": _MOST}
+            )
+        ).all()
+    for one in due:
+        await resources.jobs.ring(FORM_POST, one.request_id, one.org_id, epoch=one.epoch)
+    return len(due)
+
+
+async def work_on(resources: Resources, org_id: UUID, request_id: UUID) -> None:
+    """Takes a form post to Mailchimp, if it is due and free; harmless when called twice.
+
+    On the bulk slots: a flood of posts must not make withdrawals wait.
+    """
+    async with resources.db.transaction(org_id) as session:
+        taken = await repository.claim_post(session, request_id, _LEASE_SECONDS, _GIVE_UP_DAYS)
+    if taken is None:
+        return
+    if taken.overdue:
+        await _end(resources, org_id, taken, "dropped", "expired")
+        return
+    try:
+        await _work(resources, org_id, taken)
+    except CredentialError as error:
+        detail = connection.refused_detail(error)
+        await connection.mark_needs_attention(resources, org_id, error.code, detail)
+        await _later(resources, org_id, taken, _WAIT_FOR_KEY_SECONDS, "mailchimp_key_refused")
+    except InvalidRequestError as error:
+        _log.warning("form_post_refused", request=str(request_id), title=error.title)
+        await _end(resources, org_id, taken, "refused", "mailchimp_refused")
+    except MailchimpError as error:
+        _log.info("form_post_delayed", error=type(error).__name__, status=error.status)
+        await _later(resources, org_id, taken, _pause(taken), type(error).__name__)
+    except McsyncError as error:
+        if error.code == "withdrawal_under_way":
+            await _later(resources, org_id, taken, _WAIT_FOR_WITHDRAWAL_SECONDS, error.code)
+        elif isinstance(error, ConflictError) and error.code in {
+            "not_connected", "api_key_unreadable", "account_mismatch",
+        }:  # fmt: skip
+            await _later(resources, org_id, taken, _WAIT_FOR_KEY_SECONDS, error.code)
+        elif error.code == "already_on_list":
+            await _end(resources, org_id, taken, "already", None)
+        else:
+            state = "dropped" if error.code == "suppressed" else "refused"
+            await _end(resources, org_id, taken, state, error.code)
+
+
+async def _work(resources: Resources, org_id: UUID, taken: FormPost) -> None:
+    actor = Actor.system(org_id, FORM_POST)
+    link = await connection.open_link(resources, org_id, lane=Lane.BULK)
+    async with resources.db.transaction(org_id) as session:
+        audience = await audiences.get(session, taken.audience_id)
+    if audience is None or audience.account_id != link.account_id:
+        raise ConflictError("Another account is connected.", code="account_mismatch")
+    if audience.gone_at is not None:
+        await _end(resources, org_id, taken, "dropped", "audience_gone")
+        return
+    address = Address(taken.email, taken.address_hash, taken.address_key)
+    member = await link.client.find_member(audience.list_id, address.hash.hex)
+    if member is not None and member.status in members.ON_LIST:
+        await _end(resources, org_id, taken, "already", member.status)
+        return
+    wish = service.Wish(
+        "pending", taken.merge_fields, "form", taken.language, taken.proof, request_id=taken.id
+    )
+    await service.carry(resources, actor, link.client, audience, address, wish, member)
+
+
+async def _end(
+    resources: Resources, org_id: UUID, taken: FormPost, state: str, outcome: str | None
+) -> None:
+    async with resources.db.transaction(org_id) as session:
+        await repository.end_request(session, taken.id, state=state, outcome=outcome)
+
+
+async def _later(
+    resources: Resources, org_id: UUID, taken: FormPost, seconds: float, error: str
+) -> None:
+    async with resources.db.transaction(org_id) as session:
+        await repository.post_later(session, taken, seconds, error)
+
+
+def _pause(taken: FormPost) -> float:
+    return float(min(900, 10 * 2 ** min(taken.attempts, 7)))

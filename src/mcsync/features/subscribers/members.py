@@ -1,0 +1,183 @@
+"""Mailchimp's side of subscribers: how a member is shown, and what a refusal means."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from mcsync.core.errors import BadRequestError, ConflictError, FieldProblem, McsyncError
+from mcsync.features.audiences.merge_map import Field
+from mcsync.features.audiences.models import Audience
+from mcsync.features.preferences.by_address import Recorded
+from mcsync.features.subscribers.schemas import ConsentView, SubscriberView
+from mcsync.mailchimp import Member, RefusalCode, RefusedError
+
+ON_LIST = ("subscribed", "pending")
+_NOT_A_TAG = "*"
+
+
+def view(list_id: str, member: Member | None, consent: Recorded | None) -> SubscriberView:
+    """A member, or the absence of one."""
+    recorded = ConsentView(
+        withdrawn=consent is not None and consent.withdrawn,
+        given_at=consent.given_at if consent else None,
+        given_source=consent.given_source if consent else None,
+        withdrawn_at=consent.withdrawn_at if consent else None,
+        withdrawn_source=consent.withdrawn_source if consent else None,
+    )
+    known = member or Member()
+    return SubscriberView(
+        audience_id=list_id,
+        email=known.email_address or None,
+        status="not_on_list" if member is None else known.status,
+        merge_fields=known.merge_fields,
+        tags=[tag.name for tag in known.tags],
+        language=known.language or None,
+        vip=known.vip,
+        source=known.source or None,
+        unsubscribe_reason=known.unsubscribe_reason or None,
+        signed_up_at=known.timestamp_signup,
+        opted_in_at=known.timestamp_opt,
+        last_changed_at=known.last_changed,
+        consent=recorded,
+    )
+
+
+def left_by_themselves(member: Member) -> bool:
+    """Unsubscribed by the person: nobody else may bring them back."""
+    reason = member.unsubscribe_reason.lower()
+    return member.status == "unsubscribed" and bool(reason) and "by admin" not in reason
+
+
+def check_fields(audience: Audience, given: Mapping[str, Any], *, required: bool) -> None:
+    """Compares merge fields with what the mirror knows of the audience's; Mailchimp has the last word.
+
+    Raises ``BadRequestError``: ``invalid_merge_fields`` for tags that the audience does not have,
+    ``required_fields_missing``.
+    """
+    if audience.merge_fields_at is None:
+        return
+    fields = Field.stored(audience.merge_fields)
+    tags = {field.tag.upper() for field in fields}
+    unknown = [tag for tag in given if tag.upper() not in tags]
+    if unknown:
+        raise BadRequestError(
+            "The audience has no such merge fields; see errors.",
+            code="invalid_merge_fields",
+            errors=[
+                FieldProblem(
+                    f"/mergeFields/{tag}", "unknown_tag", "The audience has no such field."
+                )
+                for tag in unknown
+            ],
+        )
+    if required:
+        filled = {tag.upper() for tag, value in given.items() if value not in ("", {})}
+        missing = [one.tag for one in fields if one.required and one.tag.upper() not in filled]
+        if missing:
+            raise _missing(missing)
+
+
+def _missing(tags: Collection[str]) -> BadRequestError:
+    return BadRequestError(
+        "The audience requires merge fields that are missing; see errors.",
+        code="required_fields_missing",
+        errors=[
+            FieldProblem(f"/mergeFields/{tag}", "required", "The audience requires this field.")
+            for tag in tags
+        ],
+    )
+
+
+def refusal(error: RefusedError) -> McsyncError:
+    """What Mailchimp's refusal of a person means for the caller, without Mailchimp's own words: they
+    quote addresses."""
+    tags = [one.field for one in error.errors if one.field] or [_NOT_A_TAG]
+    match error.code:
+        case RefusalCode.REQUIRED_FIELD_MISSING:
+            return _missing(tags)
+        case RefusalCode.INVALID_VALUE | RefusalCode.INCOMPLETE_ADDRESS:
+            return BadRequestError(
+                "Mailchimp does not take a value of these merge fields; see errors.",
+                code="invalid_merge_fields",
+                errors=[
+                    FieldProblem(
+                        f"/mergeFields/{tag}", error.code.value, "Not of the field's type."
+                    )
+                    for tag in tags
+                ],
+            )
+        case RefusalCode.INVALID_ADDRESS | RefusalCode.FAKE:
+            return BadRequestError(
+                "Mailchimp takes this for no real address.",
+                code="fake_address",
+                errors=[FieldProblem("/email", "fake_address", "Mailchimp refuses this address.")],
+            )
+        case RefusalCode.COMPLIANCE | RefusalCode.UNSUBSCRIBED:
+            return left()
+        case RefusalCode.CLEANED:
+            return bounced()
+        case RefusalCode.FORGOTTEN:
+            return ConflictError(
+                "This address was permanently deleted at Mailchimp; only the person can come back, by one"
+                " of Mailchimp's own forms.",
+                code="forgotten",
+            )
+        case RefusalCode.THROTTLED:
+            return ConflictError(
+                "This address signed up to many lists lately; Mailchimp holds it back for some days.",
+                code="signup_throttled",
+            )
+        case RefusalCode.EXISTS:
+            return on_list("")
+    return ConflictError("Mailchimp does not take this person as asked.", code="conflict")
+
+
+def left() -> ConflictError:
+    """The person unsubscribed: only they can come back."""
+    return ConflictError(
+        "This person unsubscribed by themselves, or bounced; only they can come back. Send the status"
+        " pending, so that Mailchimp asks them.",
+        code="compliance",
+    )
+
+
+def bounced() -> ConflictError:
+    """Mail to the address bounced."""
+    return ConflictError(
+        "Mail to this address bounced, and Mailchimp takes it back only from the person.",
+        code="cleaned",
+    )
+
+
+def on_list(status: str) -> ConflictError:
+    """The member is there already."""
+    return ConflictError(
+        "This address is on the list already; subscribers.update changes its fields.",
+        code="already_on_list",
+        extra={"memberStatus": status} if status else {},
+    )
+
+
+def suppressed() -> ConflictError:
+    """The address was erased."""
+    return ConflictError(
+        "This address was erased and is wanted nowhere until an owner lifts the suppression.",
+        code="suppressed",
+    )
+
+
+def withdrawal_under_way() -> ConflictError:
+    """A withdrawal goes first."""
+    return ConflictError(
+        "A withdrawal of this address is on its way to this audience and goes first; repeat this after"
+        " some seconds.",
+        code="withdrawal_under_way",
+        retry_after=5,
+    )
+
+
+def fields_for(wanted: str, given: Mapping[str, Any], **more: Any) -> dict[str, Any]:
+    """The body of a call; empty parts are left out."""
+    body = {"status": wanted, "merge_fields": dict(given), **more}
+    return {name: value for name, value in body.items() if value not in (None, {}, "")}

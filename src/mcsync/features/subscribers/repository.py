@@ -1,0 +1,221 @@
+"""Every SQL statement of subscribers: requests, and the calls that may subscribe somebody."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import orjson
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from mcsync.core.db import org_of
+from mcsync.features.preferences.by_address import Address
+
+# Takers of calls share it, an order's barrier takes it alone for a moment: so an order sees every call
+# that was taken without knowing of the withdrawal, and every later taker knows of it.
+_LOCK = "select pg_advisory_xact_lock_shared(hashtextextended(cast(:audience as text), 0))"
+
+_UNDER_WAY = """
+select exists (select from audience_orders where audience_id = :audience and address_hash = :hash
+               and kind = 'withdrawal' and status = 'open')
+"""
+
+_CALL = """
+insert into audience_calls (org_id, audience_id, kind, addresses, sent_at)
+values (:org, :audience, 'subscribe', array[cast(:hash as uuid)], clock_timestamp())
+returning id
+"""
+
+# Whatever a run had intended for the address, this call is not a run's: the member is nobody's to remove.
+_MARK = """
+insert into audience_members as m (org_id, audience_id, address_hash, email, status, requested_at)
+values (:org, :audience, :hash, :email, 'absent', :requested)
+on conflict (audience_id, address_hash) do update
+set requested_at = excluded.requested_at, email = coalesce(m.email, excluded.email),
+    intent_at = case when m.status = 'absent' then null else m.intent_at end
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class FormPost:
+    """A form post that a worker has taken."""
+
+    id: UUID
+    audience_id: UUID
+    list_id: str
+    email: str
+    address_hash: UUID
+    address_key: UUID
+    merge_fields: dict[str, Any]
+    language: str | None
+    proof: dict[str, Any]
+    attempts: int
+    epoch: int
+    overdue: bool
+
+
+async def take_call(session: AsyncSession, audience_id: UUID, address: Address) -> UUID | None:
+    """Notes a call that may subscribe the address, from before it is sent.
+
+    None, and nothing is noted, while a withdrawal of it is on its way there: that goes first.
+    """
+    where = {"audience": audience_id, "hash": address.hash}
+    await session.execute(text(_LOCK), {"audience": str(audience_id)})
+    if await session.scalar(text(_UNDER_WAY), where):
+        return None
+    call_id: UUID | None = await session.scalar(text(_CALL), {**where, "org": org_of(session)})
+    return call_id
+
+
+async def end_call(session: AsyncSession, call_id: UUID, *, error: str | None, known: bool) -> None:
+    """The call was answered; or (not ``known``) nobody knows, and an order waits for it a while."""
+    await session.execute(
+        text(
+            """update audience_calls set state = :state, error = :error, answered_at =
+                   case when :state = 'answered' then clock_timestamp() end
+               where id = :id"""
+        ),
+        {"id": call_id, "state": "answered" if known else "abandoned", "error": error},
+    )
+
+
+async def mark_requested(
+    session: AsyncSession, audience_id: UUID, address: Address, at: datetime | None
+) -> datetime | None:
+    """The member is about to be asked to confirm, at the person's request (None: to be subscribed).
+
+    Answers when it was asked before, without an answer yet.
+    """
+    before: datetime | None = await session.scalar(
+        text(
+            """select requested_at from audience_members
+               where audience_id = :audience and address_hash = :hash"""
+        ),
+        {"audience": audience_id, "hash": address.hash},
+    )
+    await session.execute(
+        text(_MARK),
+        {
+            "org": org_of(session), "audience": audience_id, "hash": address.hash,
+            "email": address.email, "requested": at,
+        },
+    )  # fmt: skip
+    return before
+
+
+async def take_back_mark(
+    session: AsyncSession, audience_id: UUID, address_hash: UUID, before: datetime | None
+) -> None:
+    """The member was not asked after all."""
+    await session.execute(
+        text(
+            """update audience_members set requested_at = :before
+               where audience_id = :audience and address_hash = :hash"""
+        ),
+        {"audience": audience_id, "hash": address_hash, "before": before},
+    )
+
+
+async def add_request(
+    session: AsyncSession, audience_id: UUID, address: Address, *, wanted: str, via: str, source: str,
+    proof: Mapping[str, Any], state: str, merge_fields: Mapping[str, Any] | None = None,
+    language: str | None = None,
+) -> UUID:  # fmt: skip
+    """Keeps a request. A queued one is due at once and holds address and fields until it is worked."""
+    queued = state == "queued"
+    request_id = await session.scalar(
+        text(
+            """insert into subscription_requests (org_id, audience_id, address_key, address_hash,
+                   email, wanted, merge_fields, language, via, source, proof, state, next_attempt_at)
+               values (:org, :audience, :key, :hash, :email, :wanted, cast(:fields as jsonb),
+                   :language, :via, :source, cast(:proof as jsonb), :state,
+                   case when :queued then clock_timestamp() end)
+               returning id"""
+        ),
+        {
+            "org": org_of(session), "audience": audience_id, "key": address.key,
+            "hash": address.hash, "email": address.email if queued else None, "wanted": wanted,
+            "fields": orjson.dumps(dict(merge_fields or {}) if queued else {}).decode(),
+            "language": language, "via": via, "source": source,
+            "proof": orjson.dumps(dict(proof)).decode(), "state": state, "queued": queued,
+        },
+    )  # fmt: skip
+    assert isinstance(request_id, UUID)
+    return request_id
+
+
+async def end_request(
+    session: AsyncSession, request_id: UUID, *, state: str, outcome: str | None = None
+) -> None:
+    """The request is done: its address and fields go, its hashes and proof stay."""
+    await session.execute(
+        text(
+            """update subscription_requests
+               set state = :state, outcome = :outcome, done_at = clock_timestamp(), email = null,
+                   merge_fields = '{}', next_attempt_at = null, lease_until = null
+               where org_id = :org and id = :id"""
+        ),
+        {"org": org_of(session), "id": request_id, "state": state, "outcome": outcome},
+    )
+
+
+async def end_asking(session: AsyncSession, request_id: UUID, error: str) -> None:
+    """No answer came. An operator was told so; a form post stays due."""
+    await session.execute(
+        text(
+            """update subscription_requests
+               set last_error = :error, state = case when via = 'form' then state else 'unknown' end,
+                   done_at = case when via = 'form' then null else clock_timestamp() end
+               where org_id = :org and id = :id"""
+        ),
+        {"org": org_of(session), "id": request_id, "error": error},
+    )
+
+
+async def claim_post(
+    session: AsyncSession, request_id: UUID, lease_seconds: float, give_up_days: int
+) -> FormPost | None:
+    """Takes a form post that is due; None where it is not, or another worker has it."""
+    row = (
+        await session.execute(
+            text(
+                """update subscription_requests r
+                   set lease_until = clock_timestamp() + make_interval(secs => :lease),
+                       epoch = epoch + 1, attempts = attempts + 1
+                   from audiences a
+                   where r.org_id = :org and r.id = :id and r.next_attempt_at <= clock_timestamp()
+                     and (r.lease_until is null or r.lease_until < clock_timestamp())
+                     and a.id = r.audience_id
+                   returning r.id, r.audience_id, a.list_id, r.email, r.address_hash, r.address_key,
+                       r.merge_fields, r.language, r.proof, r.attempts, r.epoch,
+                       r.requested_at < clock_timestamp() - make_interval(days => :days)"""
+            ),
+            {
+                "org": org_of(session),
+                "id": request_id,
+                "lease": lease_seconds,
+                "days": give_up_days,
+            },
+        )
+    ).one_or_none()
+    return None if row is None else FormPost(*row)
+
+
+async def post_later(session: AsyncSession, post: FormPost, seconds: float, error: str) -> None:
+    """Tries a form post again in a while."""
+    await session.execute(
+        text(
+            """update subscription_requests
+               set lease_until = null, last_error = :error,
+                   next_attempt_at = clock_timestamp() + make_interval(secs => :seconds)
+               where org_id = :org and id = :id and epoch = :epoch and next_attempt_at is not null"""
+        ),
+        {
+            "org": org_of(session), "id": post.id, "epoch": post.epoch, "seconds": seconds,
+            "error": error,
+        },
+    )  # fmt: skip

@@ -1,0 +1,120 @@
+"""The procedures of single subscribers."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Query, Request
+
+from mcsync.core.auth import Actor, Scope, requires
+from mcsync.core.web.deps import ResourcesDep
+from mcsync.core.web.openapi import problems
+from mcsync.features.audiences.schemas import AudienceId
+from mcsync.features.subscribers import forms, service
+from mcsync.features.subscribers.schemas import (
+    ArchiveInput,
+    CreateOrUpdateInput,
+    CreateOrUpdateResult,
+    Email,
+    SubscribeInput,
+    SubscribeResult,
+    SubscriberView,
+    UnsubscribeInput,
+    UnsubscribeResult,
+    UpdateInput,
+)
+
+router = APIRouter(prefix="/mailchimp/subscribers", tags=["subscribers"])
+
+FORM_PATH: Final = router.prefix + "/subscribe"
+"""The one path that pages of other sites may post to (`MCSYNC_FORM_ORIGINS`)."""
+
+Reader = Annotated[Actor, requires(Scope.SUBSCRIBERS_READ)]
+Writer = Annotated[Actor, requires(Scope.SUBSCRIBERS_WRITE)]
+Requester = Annotated[Actor, requires(Scope.SUBSCRIBERS_REQUEST)]
+
+
+@router.get("/getStatus", summary="How an address stands on a list", responses=problems(502, 504))
+async def get_status(
+    resources: ResourcesDep,
+    actor: Reader,
+    audience_id: Annotated[AudienceId, Query(alias="audienceId")],
+    email: Annotated[Email, Query()],
+) -> SubscriberView:
+    """The member as Mailchimp has it now, and what is recorded of the address here.
+
+    An address that is not on the list, never was, or was permanently deleted has the status
+    `not_on_list`; that is an answer, not an error.
+    """
+    return await service.get_status(resources, actor, audience_id, email)
+
+
+@router.post(
+    "/subscribe",
+    summary="Ask somebody to confirm, or subscribe them",
+    responses=problems(429, 502, 504),
+)
+async def subscribe(
+    body: SubscribeInput, request: Request, resources: ResourcesDep, actor: Requester
+) -> SubscribeResult:
+    """A wish to be subscribed. Mailchimp asks the person to confirm; their confirmation is the opt-in.
+
+    With the status `subscribed` the person is subscribed at once: that needs the scope
+    `subscribers:direct` (owners have it), `consentGivenAt` and `proof`. Refused are who is there already
+    (`already_on_list`), who was erased (`suppressed`) and who may only come back by themselves.
+
+    With a publishable token, which may stand in a public page (`mcsync token create --publishable
+    --audience LIST`), it is always a request: the answer is the same and comes as fast whether or not the
+    address is known, and the work is done afterwards. Posts are counted for each address and each
+    client; `too_many_requests` says when to try again.
+    """
+    if actor.audiences is not None:
+        client_ip = request.client.host if request.client else None
+        return await forms.post(resources, actor, body, client_ip)
+    return await service.subscribe(resources, actor, body)
+
+
+@router.post("/update", summary="Change a member's fields", responses=problems(502, 504))
+async def update(body: UpdateInput, resources: ResourcesDep, actor: Writer) -> SubscriberView:
+    """Changes what is named and keeps the rest. The member's status is not touched.
+
+    What a segment's contact feeds is overwritten again as soon as the contact changes.
+    """
+    return await service.update(resources, actor, body)
+
+
+@router.post("/unsubscribe", summary="Unsubscribe an address everywhere")
+async def unsubscribe(
+    body: UnsubscribeInput, resources: ResourcesDep, actor: Writer
+) -> UnsubscribeResult:
+    """Records the withdrawal of the address and of every contact that has it.
+
+    It reaches all audiences of the account within seconds, also those where mcsync has not seen the
+    address yet. Only a later opt-in lifts it.
+    """
+    return await service.unsubscribe(resources, actor, body)
+
+
+@router.post("/archive", summary="Archive a member", responses=problems(502, 504))
+async def archive(body: ArchiveInput, resources: ResourcesDep, actor: Writer) -> SubscriberView:
+    """Takes a member off the list without a word about consent; Mailchimp keeps it, and it can come back.
+
+    This erases nothing. A permanent deletion is irreversible, must reach every audience and address of the
+    person and needs a receipt: `preferences.gdprDelete` does all of that, and is the only way here.
+    Pending and bounced members cannot be archived (`cannot_archive`).
+    """
+    return await service.archive(resources, actor, body.audience_id, body.email)
+
+
+@router.post("/createOrUpdate", summary="Make a member or change it", responses=problems(502, 504))
+async def create_or_update(
+    body: CreateOrUpdateInput, resources: ResourcesDep, actor: Writer
+) -> CreateOrUpdateResult:
+    """Puts somebody on the list with these fields, or changes the fields of who is there.
+
+    `update_first` takes one call for who is there and two for who is new; `create_first` the other way
+    round. Who is there keeps their status, whatever `status` says; who is new is asked to confirm, or
+    subscribed on proof, as with subscribers.subscribe. Members made here are no segment's: no sync ever
+    archives them.
+    """
+    return await service.create_or_update(resources, actor, body)

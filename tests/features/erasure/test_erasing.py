@@ -1,0 +1,267 @@
+"""Erasing a person: here, at Mailchimp, for good, with a receipt (``design.md`` 6)."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+
+from mcsync.core.errors import BadRequestError, ConflictError, NotFoundError
+from tests.features.erasure.acts import Acts, answers, states, targets
+from tests.features.sync.world import World
+
+ADA = "ada.lovelace@acme.example"
+NAME = "Lovelacia"
+
+
+class TestAMember:
+    async def test_is_gone_everywhere_and_leaves_no_trace(
+        self, world: World, acts: Acts, log: io.StringIO
+    ) -> None:
+        person = await world.contact(ADA, last_name=NAME, attributes={"badge": f"{NAME}-7"})
+        await world.contact("bob@acme.example")
+        segment = await world.segment()
+        await world.sync(segment)
+        await world.person(ADA, "subscribe_form", list_id=world.other_list_id)
+        await world.opt(person, "out", source=f"form of {NAME}")
+        await world.orders()
+        assert len(await acts.traces(ADA, NAME)) > 5
+
+        done = await acts.erase(person)
+
+        assert await acts.traces(ADA, NAME, f'"{person}"') == []
+        assert await acts.at_mailchimp(ADA) == []
+        for one in (world.list_id, world.other_list_id):
+            assert await world.sandbox.forgotten(one, ADA) == [ADA]
+        assert states(done) == {"confirmed"}
+        assert answers(done) == [204, 204]
+        assert [t.read_back_status for t in targets(done)] == [404, 404]
+        assert ADA not in log.getvalue()
+        assert NAME not in log.getvalue()
+        assert await world.status("bob@acme.example") == "subscribed"
+        await world.nothing_left(segment)
+
+    async def test_is_kept_away_from_then_on(self, world: World, acts: Acts) -> None:
+        person = await world.contact(ADA)
+        segment = await world.segment()
+        await world.sync(segment)
+        await acts.erase(person)
+
+        for entity in (person, "another"):
+            result = await world.upsert(entity, refused=True, email=ADA, optStatus="opted_in")
+            assert [r.code for r in result.rejections] == ["suppressed"]
+        with pytest.raises(NotFoundError):
+            await world.opt(person, "in")
+        run = await world.sync(segment)
+        assert run.counts.matched == 0
+        assert await acts.traces(ADA) == []
+
+    async def test_whose_run_counts_stay_true(self, world: World, acts: Acts) -> None:
+        person = await world.contact(ADA)
+        await world.contact("bob@acme.example")
+        run = await world.sync(await world.segment())
+        before = len(await world.changes(run))
+
+        await acts.erase(person)
+
+        changes = await world.changes(run)
+        assert len(changes) == before == run.counts.add
+        assert {c.email for c in changes} == {None, "bob@acme.example"}
+        assert {c.state for c in changes} == {"done"}
+
+
+class TestSomebody:
+    async def test_who_was_never_pushed(self, world: World, acts: Acts) -> None:
+        person = await world.contact(ADA, last_name=NAME)
+        done = await acts.erase(person)
+        assert await acts.traces(ADA, NAME) == []
+        assert answers(done) == [404, 404]
+        assert states(done) == {"confirmed"}
+
+    async def test_without_a_preference(self, world: World, acts: Acts) -> None:
+        person = await world.contact(ADA, opted=None)
+        await acts.erase(person)
+        assert await acts.traces(ADA) == []
+
+    async def test_without_an_address(self, world: World, acts: Acts) -> None:
+        person = await world.contact(ADA, last_name=NAME)
+        await world.change(person, email=None, address_hash=None, address_key=None)
+        done = await acts.erase(person)
+        assert done.addresses == 0
+        assert done.targets == []
+        assert await acts.traces(NAME) == []
+
+    async def test_who_left_before(self, world: World, acts: Acts) -> None:
+        person = await world.contact(ADA)
+        await world.sync(await world.segment())
+        await world.delete(person)
+        await acts.erase(person)
+        assert await acts.traces(ADA) == []
+        assert await acts.at_mailchimp(ADA) == []
+
+    async def test_of_whom_only_consent_is_left(self, world: World, acts: Acts) -> None:
+        person = await world.contact(ADA)
+        await world.sql("delete from contacts where entity_id = :id", id=person)
+        await acts.erase(person)
+        assert await acts.traces(f"{person}") == []
+
+    async def test_nobody_knows(self, world: World, acts: Acts) -> None:
+        for given in ({"entity_id": "nobody"}, {"email": "nobody@acme.example"}):
+            with pytest.raises(NotFoundError) as error:
+                await acts.ask(**given)
+            assert error.value.code == "contact_not_found"
+        with pytest.raises(BadRequestError):
+            await acts.ask(email="no address")
+
+
+class TestFormerAddresses:
+    async def test_are_reached_too(self, world: World, acts: Acts) -> None:
+        person = await world.contact("old@acme.example")
+        await world.sync(await world.segment())
+        await world.person("old@acme.example", "subscribe_form", list_id=world.other_list_id)
+        await world.move(person, ADA)
+
+        done = await acts.erase(person)
+
+        assert done.addresses == 2
+        assert await acts.at_mailchimp("old@acme.example") == []
+        assert await acts.traces(ADA, "old@acme.example") == []
+
+    async def test_changed_at_mailchimp_and_pulled(self, world: World, acts: Acts) -> None:
+        person = await world.contact(ADA)
+        segment = await world.segment()
+        await world.sync(segment)
+        await world.person(ADA, "change_email", new_email="moved@home.example")
+        await world.sync(segment)
+
+        done = await acts.erase(person)
+
+        assert done.addresses == 2
+        assert await acts.at_mailchimp("moved@home.example") == []
+        assert await acts.traces(ADA, "moved@home.example") == []
+        result = await world.upsert("another", refused=True, email="moved@home.example")
+        assert [r.code for r in result.rejections] == ["suppressed"]
+
+    async def test_changed_at_mailchimp_since_the_last_pull(self, world: World, acts: Acts) -> None:
+        person = await world.contact(ADA)
+        await world.sync(await world.segment())
+        await world.person(ADA, "change_email", new_email="moved@home.example")
+
+        done = await acts.erase(person)
+
+        assert done.addresses == 2
+        assert await acts.at_mailchimp("moved@home.example") == []
+        assert await acts.traces(ADA, "moved@home.example") == []
+
+
+class TestByAddress:
+    async def test_somebody_whom_only_mailchimp_knows(self, world: World, acts: Acts) -> None:
+        await world.contact("bob@acme.example")
+        await world.person(ADA, "subscribe_form")
+        await world.sync(await world.segment())
+
+        done = await acts.erase(email=ADA.upper())
+
+        assert await acts.traces(ADA) == []
+        assert await acts.at_mailchimp(ADA) == []
+        assert states(done) == {"confirmed"}
+
+    async def test_the_one_contact_who_has_it(self, world: World, acts: Acts) -> None:
+        person = await world.contact(ADA, last_name=NAME)
+        done = await acts.erase(email=ADA)
+        assert await acts.traces(ADA, NAME) == []
+        assert (await acts.ask(person)).id == done.id
+
+    async def test_that_several_contacts_have_is_not_guessed(
+        self, world: World, acts: Acts
+    ) -> None:
+        await world.contact(ADA)
+        other = await world.contact(ADA)
+        with pytest.raises(ConflictError) as error:
+            await acts.ask(email=ADA)
+        assert error.value.code == "address_shared"
+        assert other in str(error.value.extra["contacts"])
+
+    async def test_who_came_back_at_mailchimp_may_ask_again(self, world: World, acts: Acts) -> None:
+        await world.contact("bob@acme.example")
+        await world.person(ADA, "subscribe_form")
+        segment = await world.segment()
+        await world.sync(segment)
+        first = await acts.erase(email=ADA)
+        await world.wait(days=1)
+        await world.person(ADA, "subscribe_form")
+        await world.sync(segment)
+
+        second = await acts.erase(email=ADA)
+
+        assert second.id != first.id
+        assert await acts.at_mailchimp(ADA) == []
+        assert await acts.traces(ADA) == []
+
+
+class TestASharedAddress:
+    async def test_stays_with_the_other_contact_and_is_wanted_nowhere(
+        self, world: World, acts: Acts
+    ) -> None:
+        person = await world.contact(ADA, last_name=NAME)
+        other = await world.contact(ADA, last_name="Byron")
+        segment = await world.segment()
+        await world.sync(segment)
+
+        done = await acts.erase(person)
+
+        assert [s.model_dump() for s in done.shared_addresses] == [{"address": 1, "contacts": 1}]
+        assert done.receipt is not None
+        assert done.receipt["sharedAddresses"] == [{"address": 1, "contacts": 1}]
+        assert await acts.at_mailchimp(ADA) == []
+        assert await acts.traces(NAME) == []
+        kept = await world.sql("select status from email_preferences where entity_id = :e", e=other)
+        assert [row.status for row in kept] == ["opted_in"]
+        # its own rows are still accepted, and it is mailed nowhere
+        await world.upsert(other, email=ADA, department="Sales", lastName="King")
+        run = await world.sync(segment)
+        assert run.skipped_by_reason == {"suppressed": 1}
+        assert await acts.at_mailchimp(ADA) == []
+        await world.opt(other, "in")
+        await world.sync(segment)
+        assert await acts.at_mailchimp(ADA) == []
+        await world.nothing_left(segment)
+
+    async def test_asked_for_by_address_again_spares_the_other(
+        self, world: World, acts: Acts
+    ) -> None:
+        person = await world.contact(ADA)
+        other = await world.contact(ADA)
+        first = await acts.erase(person)
+        assert (await acts.ask(email=ADA)).id == first.id
+        second = await acts.erase(other)
+        assert second.id != first.id
+        assert await acts.traces(ADA) == []
+
+    async def test_is_taken_from_contacts_that_left(self, world: World, acts: Acts) -> None:
+        person = await world.contact(ADA)
+        other = await world.contact(ADA, last_name="Byron")
+        await world.delete(other)
+        await acts.erase(person)
+        assert await acts.traces(ADA) == []
+        kept = await world.sql("select last_name from contacts where entity_id = :e", e=other)
+        assert [row.last_name for row in kept] == ["Byron"]
+
+
+class TestAskedAgain:
+    async def test_the_same_erasure_is_answered(self, world: World, acts: Acts) -> None:
+        person = await world.contact(ADA)
+        asked = await acts.ask(person)
+        assert (await acts.ask(person)).id == asked.id
+        done = await acts.work(asked.id, times=3)
+        assert done.status == "done"
+        again = await acts.ask(person)
+        assert again.id == asked.id
+        assert again.receipt == done.receipt
+        await acts.is_sound(again)
+
+    async def test_a_job_that_runs_twice_is_harmless(self, world: World, acts: Acts) -> None:
+        person = await world.contact(ADA)
+        await world.sync(await world.segment())
+        done = await acts.erase(person)
+        assert (await acts.work(done.id, times=2)).receipt == done.receipt

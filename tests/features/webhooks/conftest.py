@@ -1,0 +1,70 @@
+"""A world as the syncs have it, with the API on a real port, so that the sandbox can post to it."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import uvicorn
+from fastapi import FastAPI
+
+from tests.features.sync.conftest import (
+    Configure,
+    before_push,
+    configure,
+    database_url,
+    sandbox,
+    sandbox_process,
+    world,
+)
+from tests.features.webhooks.door import Door
+from tests.support.sandbox import SandboxProcess
+
+__all__ = [
+    "Configure", "before_push", "configure", "database_url", "sandbox", "sandbox_process", "world",
+]  # fmt: skip
+
+
+@pytest.fixture
+def listener() -> Any:
+    """The API's socket; its port is known before anything is built."""
+    with socket.create_server(("127.0.0.1", 0), backlog=256) as opened:
+        yield opened
+
+
+@pytest.fixture
+def public(listener: socket.socket) -> str | None:
+    """The public URL; a class that wants none overrides this."""
+    return f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+@pytest.fixture
+def more_settings(sandbox_process: SandboxProcess, public: str | None) -> dict[str, Any]:
+    return {
+        "mailchimp_url": sandbox_process.url,
+        "database_pool_size": 8,
+        "public_url": public,
+    }
+
+
+@pytest.fixture
+async def served(app: FastAPI, listener: socket.socket) -> AsyncIterator[str]:
+    """The API, answering on its port while the test lasts."""
+    config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off")
+    server = uvicorn.Server(config)
+    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
+    running = asyncio.create_task(server._serve(sockets=[listener]))
+    while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
+        await asyncio.sleep(0.01)
+    yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    server.should_exit = True
+    await running
+
+
+@pytest.fixture
+async def door(world: Any, served: str) -> Door:
+    """The world with its webhooks: registering, posting, working off."""
+    return Door(world, served)
