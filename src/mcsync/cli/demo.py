@@ -6,7 +6,7 @@ import csv
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +16,7 @@ from rich.console import Console
 
 from mcsync.cli.console import Exit, Output, explained, make_table, print_json
 from mcsync.cli.contacts import show_import
+from mcsync.cli.demo_more import More, MoreError
 from mcsync.cli.dev import stop_signals
 from mcsync.cli.progress import RunProgress
 
@@ -58,10 +59,12 @@ def demo(
                 httpx.Client(base_url=ready.url, timeout=60, headers=_bearer(ready.token)) as api,
                 httpx.Client(base_url=ready.mailchimp_control, timeout=30) as mailchimp,
             ):
-                summary = Demo(out, api, mailchimp, source, stopped).play()
+                summary = Demo(out, api, mailchimp, source, stopped).play(
+                    stack.environment, Path(folder)
+                )
         except StopRequested:
             raise typer.Exit(130) from None
-        except (StackError, DemoError, httpx.HTTPError) as error:
+        except (StackError, DemoError, MoreError, httpx.HTTPError) as error:
             out.fail(Exit.FAILED, str(error), kind="demo_failed")
         finally:
             out.note("[dim]Stopping everything[/]")
@@ -103,8 +106,8 @@ class Demo:
         self._stopped = stopped
         self._began = time.monotonic()
 
-    def play(self) -> dict[str, Any]:
-        """All chapters; answers the numbers."""
+    def play(self, environment: Mapping[str, str], folder: Path) -> dict[str, Any]:
+        """All chapters; answers the numbers. ``environment`` of the stack's own processes."""
         audiences = self._look_at_the_connection()
         imported = self._import()
         segments = self._create_segments(audiences)
@@ -119,11 +122,15 @@ class Demo:
         second = [self._sync(segment) for segment in segments]
         self._show_runs("And again", segments, second)
         written = self._check_second(before, first, second)
+        more = More(
+            self._console, self._get, self._post, self._mailchimp, environment, folder
+        ).play(audiences[0]["audienceId"])
         self._say_goodbye()
         return {
             "imported": imported,
             "runs": [*first, *second],
             "writtenAfterChanges": written,
+            **more,
             "seconds": round(time.monotonic() - self._began, 1),
         }
 
