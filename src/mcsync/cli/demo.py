@@ -24,6 +24,7 @@ LATENCY = {"latency": {"baseMs": 120, "perMemberMs": 1.5}}
 """The sandbox answers about as fast as Mailchimp does, so that the progress is worth watching."""
 RUN_SECONDS = 100.0
 WITHDRAWAL_SECONDS = 15.0
+MAIL_SECONDS = 20.0
 CHANGED = 5
 ENDED = {"succeeded", "succeeded_with_errors", "failed", "cancelled", "awaiting_approval"}
 
@@ -122,6 +123,7 @@ class Demo:
         second = [self._sync(segment) for segment in segments]
         self._show_runs("And again", segments, second)
         written = self._check_second(before, first, second)
+        mail = self._send_a_mail(changed[0])
         more = More(
             self._console, self._get, self._post, self._mailchimp, environment, folder
         ).play(audiences[0]["audienceId"])
@@ -131,6 +133,7 @@ class Demo:
             "runs": [*first, *second],
             "writtenAfterChanges": written,
             **more,
+            "mail": mail,
             "seconds": round(time.monotonic() - self._began, 1),
         }
 
@@ -330,6 +333,36 @@ class Demo:
             )
             raise DemoError(message)
         return members
+
+    def _send_a_mail(self, contact: dict[str, Any]) -> dict[str, Any]:
+        """One transactional message, asked for twice under one key."""
+        self._title("A confirmation mail")
+        body = {
+            "to": [{"email": contact["email"], "mergeVars": {"NAME": "there"}}],
+            "fromEmail": "people@nordlicht-werke.example",
+            "subject": "Your new name is in the directory",
+            "html": "<p>Hello *|NAME|*, it is done.</p>",
+            "autoText": True,
+            "idempotencyKey": f"demo-{contact['entityId']}",
+        }
+        began = time.monotonic()
+        ids = {self._post("transactional/send", body)["id"] for _ in range(2)}
+        mail = self._get("transactional/get", id=min(ids))
+        while mail["status"] in ("queued", "sending"):
+            if time.monotonic() - began > MAIL_SECONDS:
+                message = f"The mail did not leave in {MAIL_SECONDS:.0f} s: {mail['status']}."
+                raise DemoError(message)
+            time.sleep(0.05)
+            mail = self._get("transactional/get", id=mail["id"])
+        self._console.print(
+            f"transactional.send, twice with one key: {len(ids)} message, handed to Mailchimp "
+            f"{mail['handIns']} time; {mail['people'][0]['status']} after "
+            f"{time.monotonic() - began:.1f} s"
+        )
+        if len(ids) != 1 or mail["status"] != "submitted" or mail["handIns"] != 1:
+            message = f"The mail did not go out once: {mail['status']}."
+            raise DemoError(message)
+        return {"status": mail["status"], "recipient": mail["people"][0]["status"]}
 
     def _say_goodbye(self) -> None:
         self._console.print(

@@ -1,4 +1,4 @@
-"""The demo's later chapters: a campaign whose rates move, a single message, a source."""
+"""The demo's later chapters: a source, and a campaign whose rates move."""
 
 from __future__ import annotations
 
@@ -53,7 +53,6 @@ class More:
         """All of them; answers the numbers. Raises :class:`MoreError`."""
         return {
             "pulled": self._source(),
-            "message": self._message(),
             "campaign": self._campaign(list_id),
         }
 
@@ -96,33 +95,6 @@ class More:
             " next pull reads only what changed."
         )
         return {"received": report["received"], "created": report["created"]}
-
-    def _message(self) -> dict[str, Any]:
-        self._title("A confirmation mail (Mailchimp Transactional)")
-        number, email, first, *_ = NEWCOMERS[0]
-        sent = self._post(
-            "transactional/send",
-            {
-                "to": [{"email": email, "mergeVars": {"FNAME": first}}],
-                "fromEmail": "people@nordlicht-werke.example",
-                "subject": "Please confirm your address",
-                "text": "Hello *|FNAME|*, welcome to the shift news.",
-                "idempotencyKey": f"welcome-{number}",
-            },
-        )
-        message = self._until(
-            lambda: self._get("transactional/get", id=sent["id"]),
-            lambda found: found["status"] not in ("queued", "sending"),
-        )
-        outcomes = {one["status"]: one["count"] for one in message["outcomes"]}
-        self._console.print(
-            f"transactional.send: {message['status']}, for its recipient: {', '.join(outcomes)}. Sent"
-            " again with the same key, it would be the same message."
-        )
-        if message["status"] != "submitted":
-            text = f"The message is {message['status']}: {message['errorDetail']}"
-            raise MoreError(text)
-        return {"status": message["status"], "outcomes": outcomes}
 
     def _campaign(self, list_id: str) -> dict[str, Any]:
         self._title("A campaign is sent, and followed")
