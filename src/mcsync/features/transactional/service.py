@@ -123,7 +123,8 @@ async def send(
             "size": sealed.size,
             "send_at": given.send_at,
             "allow_duplicates": given.allow_duplicates,
-            "next_attempt_at": max(given.send_at or resources.clock(), resources.clock()),
+            # without one the database's own clock decides, which is the one that is compared with
+            **({"next_attempt_at": given.send_at} if given.send_at else {}),
             "request_id": actor.request_id,
         }
         people = [
