@@ -247,6 +247,7 @@ STORES: Final[tuple[Store, ...]] = (
             f"""update transactional_recipients set email = null, own = null
              where org_id = :org and address_key = {_KEYS}
                and (email is not null or own is not null)""",
+            f"delete from transactional_events where org_id = :org and address_key = {_KEYS}",
         ),
         f"""select to_jsonb(t) - {_HIDDEN} - 'own' || jsonb_build_object('sentAt', m.submitted_at)
             from transactional_recipients t join transactional_messages m on m.id = t.message_id
