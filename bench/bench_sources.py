@@ -69,11 +69,6 @@ async def _measure(on: Stage, home: asyncpg.Connection, url: str, count: int, ch
     )  # fmt: skip
     source = await service.add(on.resources, on.actor, given)
     segment = await on.segment("source")
-    await _pull(on, source.id)  # (nothing is measured that only happens once in a process)
-    await on.superuser.execute("delete from contacts; delete from email_preferences")
-    await on.superuser.execute("update sources set watermark = null")
-    await on.superuser.execute("vacuum analyze")
-
     idle = on.peak = on.memory()
     watching = asyncio.create_task(on.watch_memory())
     report, seconds, cpu = await _pull(on, source.id)
