@@ -158,6 +158,7 @@ def valid_calls(tenant: Tenant) -> dict[str, Call]:
             body={**here, "fields": [{"tag": "WALK", "name": "Walk", "type": "text"}]}
         ),
         "audiences_set_merge_fields": Call(body={**here, "map": {"FNAME": "lastName"}}),
+        "audiences_set_marketing_permissions": Call(body={**here, "permissions": []}),
         "contacts_upsert": Call(
             body={"contacts": [tenant.contact(80), tenant.contact(1, email="-")]}
         ),

@@ -30,7 +30,8 @@ class Audience(Identified, OrgScoped, Timestamped, Base):
     ``high_water``: the newest ``last_changed`` of a complete pull, less the overlap; null asks for a full
     pull. ``definition_xid`` moves when any segment of the audience or its merge-field map changes, so
     that the next plan looks at every address again. ``requires_status``: the account refuses rows
-    without ``status`` (before 2026).
+    without ``status`` (before 2026). ``marketing_permissions``: the GDPR texts as a member last showed
+    them; ``permission_map``: which of them our consents feed (``permissions.py``).
     """
 
     __tablename__ = "audiences"
@@ -43,6 +44,8 @@ class Audience(Identified, OrgScoped, Timestamped, Base):
     merge_fields: Mapped[list[Any]] = mapped_column(server_default=text("'[]'"))
     merge_fields_at: Mapped[datetime | None]
     merge_field_map: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    marketing_permissions: Mapped[list[Any]] = mapped_column(server_default=text("'[]'"))
+    permission_map: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
     requires_status: Mapped[bool] = mapped_column(server_default="false")
     high_water: Mapped[datetime | None]
     full_pull_at: Mapped[datetime | None]
@@ -65,7 +68,8 @@ class Member(OrgScopedRow, ChangeTracked, Base):
     whose fields they were. ``hold_until``: Mailchimp posted that this person left, and the member was not
     read since; until then nothing is sent that adds or changes it. ``requested_at``: the person (a form
     post, or an operator for them) asked to be subscribed and Mailchimp asks for confirmation; its coming
-    is their opt-in.
+    is their opt-in. ``permissions_pushed``: the fingerprint of the marketing permissions we last set, or
+    tried to; null where we never did since we added the member.
     """
 
     __tablename__ = "audience_members"
@@ -95,6 +99,7 @@ class Member(OrgScopedRow, ChangeTracked, Base):
     payload_hash: Mapped[UUID | None]
     payload_tags: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
     fed_by: Mapped[UUID | None]
+    permissions_pushed: Mapped[UUID | None]
     pushed_at: Mapped[datetime | None]
     pulled_in: Mapped[int | None] = mapped_column(BigInteger)
     hold_until: Mapped[datetime | None]

@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from mcsync.core.db import org_of
 from mcsync.features.audiences.merge_map import Field
 from mcsync.features.audiences.models import Audience, Member
+from mcsync.features.audiences.permissions import Permission
 from mcsync.features.connection.models import Connection
 
 _FRESH = {"populate_existing": True}
@@ -166,6 +167,26 @@ async def store_map(
     """Keeps the merge-field map; None goes back to the proposal."""
     await session.execute(
         update(Audience).where(Audience.id == audience_id).values(merge_field_map=merge_map)
+    )
+
+
+async def store_permissions(
+    session: AsyncSession, audience_id: UUID, permissions: Sequence[Permission]
+) -> None:
+    """Keeps the marketing permissions as a member just showed them."""
+    await session.execute(
+        update(Audience)
+        .where(Audience.id == audience_id)
+        .values(marketing_permissions=[each.as_json() for each in permissions])
+    )
+
+
+async def store_permission_map(
+    session: AsyncSession, audience_id: UUID, permission_map: dict[str, str]
+) -> None:
+    """Keeps which marketing permissions are fed, and by what."""
+    await session.execute(
+        update(Audience).where(Audience.id == audience_id).values(permission_map=permission_map)
     )
 
 

@@ -10,13 +10,14 @@ from mcsync.core.auth import Actor, Scope, requires
 from mcsync.core.web.deps import ResourcesDep
 from mcsync.core.web.openapi import problems
 from mcsync.core.web.schemas import Page
-from mcsync.features.audiences import service
+from mcsync.features.audiences import marketing, service
 from mcsync.features.audiences.schemas import (
     AudienceId,
     AudienceSummary,
     AudienceView,
     CreatedMergeFields,
     CreateMergeFieldsInput,
+    SetMarketingPermissionsInput,
     SetMergeFieldsInput,
 )
 
@@ -80,6 +81,27 @@ async def set_merge_fields(
     sync writes the values of all members anew where they differ.
     """
     return await service.set_merge_fields(resources, actor, body.audience_id, body.map)
+
+
+@_audiences.post(
+    "/setMarketingPermissions",
+    summary="Say which marketing permissions an opt-in ticks",
+    responses=problems(409, 502, 504),
+)
+async def set_marketing_permissions(
+    body: SetMarketingPermissionsInput, resources: ResourcesDep, actor: Writer
+) -> AudienceView:
+    """Replaces the audience's whole map of GDPR fields; what is not in it is never touched.
+
+    `"feeds": "consent"` ticks the permission for members whose recorded opt-in stands, each by a call of
+    its own after the other changes of a sync: Mailchimp's bulk call does not take them. Nobody is
+    ticked on legitimate interest alone, and no tick is ever taken away: not when the map lets go of a
+    permission, nor when somebody withdraws, which unsubscribes them. A tick that the person took away
+    themselves stays so until they opt in anew. `marketing_permission_not_found` names ids that the
+    audience does not have; `marketing_permissions_unread`: it has no member yet that shows them.
+    """
+    wanted = {each.marketing_permission_id: each.feeds for each in body.permissions}
+    return await marketing.set_marketing_permissions(resources, actor, body.audience_id, wanted)
 
 
 @_audiences.post(

@@ -16,6 +16,11 @@ AudienceId = Annotated[
     StringConstraints(pattern=r"^[0-9A-Za-z]{1,40}$"),
     Field(description="Mailchimp's own id of the audience, such as `a1f0c3d2e4`."),
 ]
+PermissionId = Annotated[
+    str,
+    StringConstraints(pattern=r"^[0-9A-Za-z_-]{1,64}$"),
+    Field(description="An id from `permissions` of audiences.get."),
+]
 Tag = Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z_]{1,10}$")]
 NewTag = Annotated[str, StringConstraints(pattern=r"^[0-9A-Z_]{1,10}$")]
 Source = Annotated[str, StringConstraints(min_length=1, max_length=160)]
@@ -48,8 +53,14 @@ _AUDIENCE: JsonDict = {
     "doubleOptin": False,
     "marketingPermissions": False,
 }
+_PERMISSION: JsonDict = {
+    "marketingPermissionId": "9c1f2b7a04",
+    "text": "Email",
+    "feeds": "consent",
+}
 _VIEW: JsonDict = {
     **_AUDIENCE,
+    "marketingPermissions": True,
     "mergeFields": [
         {"tag": "FNAME", "name": "First Name", "type": "text", "required": False, "choices": []},
         _FIELD,
@@ -59,6 +70,7 @@ _VIEW: JsonDict = {
     "proposed": True,
     "unfedRequired": [],
     "unknownTags": [],
+    "permissions": [_PERMISSION],
 }
 
 
@@ -86,6 +98,18 @@ class MergeFieldView(ResponseModel):
     choices: list[str] = Field(description="What a radio or dropdown field takes; else empty.")
 
 
+class MarketingPermissionView(ResponseModel):
+    """One of the audience's GDPR texts, and what ticks it."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_PERMISSION]})
+
+    marketing_permission_id: str = Field(description="Mailchimp's own id, valid in this audience.")
+    text: str
+    feeds: Literal["consent"] | None = Field(
+        description="`consent`: ticked for members who opted in. `null`: never touched."
+    )
+
+
 class AudienceView(ResponseModel):
     """An audience with its merge fields and what feeds them."""
 
@@ -98,7 +122,7 @@ class AudienceView(ResponseModel):
         " first sync, Mailchimp's own count."
     )
     double_optin: bool
-    marketing_permissions: bool
+    marketing_permissions: bool = Field(description="The audience uses Mailchimp's GDPR fields.")
     merge_fields: list[MergeFieldView]
     merge_fields_at: datetime | None = Field(
         description="When the fields were last read at Mailchimp."
@@ -114,6 +138,10 @@ class AudienceView(ResponseModel):
     )
     unknown_tags: list[str] = Field(
         description="Tags of the stored map that Mailchimp no longer has; they are left out."
+    )
+    permissions: list[MarketingPermissionView] = Field(
+        description="The GDPR texts, as a member of the audience last showed them: Mailchimp lists"
+        " them nowhere else, so that they are unknown while the audience is empty."
     )
 
 
@@ -143,6 +171,41 @@ class SetMergeFieldsInput(RequestModel):
         " `null` goes back to the proposal.",
         max_length=100,
     )
+
+
+class PermissionFeed(RequestModel):
+    """What ticks one marketing permission."""
+
+    marketing_permission_id: PermissionId
+    feeds: Literal["consent"] | None = Field(
+        description="`consent` ticks it for members who opted in; `null` leaves it alone."
+    )
+
+
+class SetMarketingPermissionsInput(RequestModel):
+    """The whole map: what is not in it is never touched."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "audienceId": "a1f0c3d2e4",
+                    "permissions": [{"marketingPermissionId": "9c1f2b7a04", "feeds": "consent"}],
+                }
+            ]
+        }
+    )
+
+    audience_id: AudienceId
+    permissions: list[PermissionFeed] = Field(max_length=100)
+
+    @model_validator(mode="after")
+    def _ids_once(self) -> Self:
+        ids = [each.marketing_permission_id for each in self.permissions]
+        if len(set(ids)) != len(ids):
+            message = "each marketingPermissionId may stand only once"
+            raise ValueError(message)
+        return self
 
 
 class NewMergeField(RequestModel):
@@ -234,4 +297,16 @@ register_problem(
     400,
     "The merge-field map cannot stand",
     "`errors` names each tag with its reason; audiences.get shows the fields that exist.",
+)
+register_problem(
+    "marketing_permission_not_found",
+    404,
+    "The audience has no such marketing permission",
+    "Take the ids from `permissions` of audiences.get; `errors` names each that is unknown.",
+)
+register_problem(
+    "marketing_permissions_unread",
+    409,
+    "The audience's marketing permissions are not known yet",
+    "Mailchimp shows them on members only: sync a segment or add one member, then ask again.",
 )

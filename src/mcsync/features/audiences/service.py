@@ -22,11 +22,13 @@ from mcsync.features.audiences.merge_map import (
     unfed_required,
 )
 from mcsync.features.audiences.models import Audience
+from mcsync.features.audiences.permissions import Permission, fed
 from mcsync.features.audiences.repository import ensure_audience, touch_definition
 from mcsync.features.audiences.schemas import (
     AudienceSummary,
     AudienceView,
     CreatedMergeFields,
+    MarketingPermissionView,
     MergeFieldView,
     NewMergeField,
     RefusedField,
@@ -41,7 +43,10 @@ __all__ = [
     "find",
     "get",
     "list_audiences",
+    "locked",
     "merge_map",
+    "permissions_fed",
+    "read_anew",
     "refresh_merge_fields",
     "set_merge_fields",
     "store_lists",
@@ -59,6 +64,11 @@ def merge_map(audience: Audience) -> dict[str, str]:
     fields = Field.stored(audience.merge_fields)
     known = audience.merge_fields_at is not None
     return map_in_force(audience.merge_field_map, fields, known=known)
+
+
+def permissions_fed(audience: Audience) -> tuple[str, ...]:
+    """Ids of the marketing permissions that an opt-in ticks: of the map, those that the audience has."""
+    return fed(Permission.stored(audience.marketing_permissions), audience.permission_map)
 
 
 async def view(session: AsyncSession, audience: Audience) -> AudienceView:
@@ -93,6 +103,14 @@ async def view(session: AsyncSession, audience: Audience) -> AudienceView:
         proposed=audience.merge_field_map is None,
         unfed_required=unfed_required(fields, in_force),
         unknown_tags=sorted(set(audience.merge_field_map or {}) - set(in_force)),
+        permissions=[
+            MarketingPermissionView(
+                marketing_permission_id=each.id,
+                text=each.text,
+                feeds="consent" if each.id in audience.permission_map else None,
+            )
+            for each in Permission.stored(audience.marketing_permissions)
+        ],
     )
 
 
@@ -163,7 +181,7 @@ async def get(
     read_at = audience.merge_fields_at
     if refresh or read_at is None or resources.clock() - read_at > FIELDS_ARE_FRESH:
         try:
-            audience = await _read_anew(resources, actor.org_id, audience)
+            audience = await read_anew(resources, actor.org_id, audience)
         except _WEATHER:
             if refresh or read_at is None:
                 raise
@@ -180,7 +198,7 @@ async def set_merge_fields(
     (``invalid_merge_map``) with one problem for each entry that cannot stand.
     """
     audience = await find(resources, actor.org_id, list_id)
-    audience = await _read_anew(resources, actor.org_id, audience)
+    audience = await read_anew(resources, actor.org_id, audience)
     stored = None
     if wanted is not None:
         stored, problems = checked_map(wanted, Field.stored(audience.merge_fields))
@@ -194,10 +212,10 @@ async def set_merge_fields(
                 ],
             )
     async with resources.db.transaction(actor.org_id) as session:
-        before = await _locked(session, audience.id)
+        before = await locked(session, audience.id)
         in_force = merge_map(before)
         await repository.store_map(session, audience.id, stored)
-        after = await _locked(session, audience.id)
+        after = await locked(session, audience.id)
         if merge_map(after) != in_force:
             await touch_definition(session, audience.id)
         audit.record(
@@ -220,7 +238,7 @@ async def create_merge_fields(
     kind is raised once what was created is recorded; asking again then finds it as existing.
     """
     audience = await find(resources, actor.org_id, list_id)
-    audience = await _read_anew(resources, actor.org_id, audience)
+    audience = await read_anew(resources, actor.org_id, audience)
     before = _tags(audience)
     missing = [field for field in wanted if field.tag not in before]
     done: list[str] = []
@@ -259,36 +277,51 @@ async def refresh_merge_fields(
     *,
     client: MailchimpClient | None = None,
 ) -> Audience:
-    """Reads the merge fields at Mailchimp into the mirror; answers the audience as it then is.
+    """Reads merge fields and marketing permissions into the mirror; answers the audience as it then is.
 
-    Where that changes the map in force (a proposal that now finds a field, a mapped field that was
+    Where that changes what is fed (a proposal that now finds a field, a mapped field that was
     deleted), the next plan looks at every address again. ``client``: the caller's own; without it the
     live connection's, which keeps that connection's status true. Raises ``MailchimpError``; its
     ``NotFoundError`` means that the audience is gone.
     """
     if client is not None:
-        fields = await client.merge_fields(audience.list_id)
+        fields, permissions = await _read_fields(client, audience)
     else:
         async with connection.calling(resources, org_id) as link:
-            fields = await link.client.merge_fields(audience.list_id)
+            fields, permissions = await _read_fields(link.client, audience)
     async with resources.db.transaction(org_id) as session:
-        before = merge_map(await _locked(session, audience.id))
+        before = await locked(session, audience.id)
+        was = merge_map(before), permissions_fed(before)
         await repository.store_fields(
             session, audience.id, [_field(field) for field in fields], resources.clock()
         )
-        stored = await _locked(session, audience.id)
-        if merge_map(stored) != before:
+        if permissions not in (None, list(Permission.stored(before.marketing_permissions))):
+            await repository.store_permissions(session, audience.id, permissions)
+        stored = await locked(session, audience.id)
+        if (merge_map(stored), permissions_fed(stored)) != was:
             await touch_definition(session, audience.id)
         return stored
 
 
-async def _read_anew(resources: Resources, org_id: UUID, audience: Audience) -> Audience:
+async def _read_fields(
+    client: MailchimpClient, audience: Audience
+) -> tuple[Sequence[mailchimp.MergeField], list[Permission] | None]:
+    """The merge fields, and the marketing permissions: None where there was nobody to show them."""
+    fields = await client.merge_fields(audience.list_id)
+    if not audience.stats.get("marketingPermissions"):
+        return fields, []  # switched off, or never on: not worth a call
+    shown = await client.marketing_permissions(audience.list_id)
+    permissions = [Permission(each.marketing_permission_id, each.text) for each in shown]
+    return fields, permissions or None
+
+
+async def read_anew(resources: Resources, org_id: UUID, audience: Audience) -> Audience:
     """The audience and its fields from Mailchimp; a 404 marks it gone and is our ``audience_not_found``."""
     async with connection.calling(resources, org_id) as link:
         try:
             found = await link.client.audience(audience.list_id)
             async with resources.db.transaction(org_id) as session:
-                await ensure_audience(session, link.account_id, **_row(found))
+                audience = await ensure_audience(session, link.account_id, **_row(found))
             return await refresh_merge_fields(resources, org_id, audience, client=link.client)
         except mailchimp.NotFoundError as error:
             async with resources.db.transaction(org_id) as session:
@@ -347,7 +380,7 @@ def _tags(audience: Audience) -> set[str]:
     return {field.tag.upper() for field in Field.stored(audience.merge_fields)}
 
 
-async def _locked(session: AsyncSession, audience_id: UUID) -> Audience:
+async def locked(session: AsyncSession, audience_id: UUID) -> Audience:
     audience = await repository.get(session, audience_id, lock=True)
     if audience is None:
         raise _not_found()

@@ -17,6 +17,7 @@ class AuditAction(StrEnum):
     CONTACTS_IMPORT = "contacts.import"
     CONTACTS_DELETE = "contacts.delete"
     AUDIENCES_SET_MERGE_FIELDS = "audiences.set_merge_fields"
+    AUDIENCES_SET_MARKETING_PERMISSIONS = "audiences.set_marketing_permissions"
     AUDIENCES_CREATE_MERGE_FIELDS = "audiences.create_merge_fields"
     SEGMENTS_CREATE = "segments.create"
     SEGMENTS_UPDATE = "segments.update"

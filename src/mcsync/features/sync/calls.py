@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
 import orjson
@@ -167,6 +166,22 @@ _INTENTS = {
 }
 
 
+async def begin(session: AsyncSession, run: Claimed) -> None:
+    """Before members are picked for a call: an order sees this call, or this call knows of the order.
+
+    Raises :class:`FencedError` where the run is another worker's by now, or is being cancelled.
+    """
+    await session.execute(
+        text(f"select {BY_KEY}, " + LOCK.format(shared="_shared")),
+        {"audience": str(run.audience_id)},
+    )
+    fence = text(
+        "select 1 from sync_runs where id = :run and epoch = :epoch and status = 'pushing'"
+    )
+    if (await session.execute(fence, {"run": run.id, "epoch": run.epoch})).one_or_none() is None:
+        raise FencedError
+
+
 async def take(
     session: AsyncSession,
     run: Claimed,
@@ -183,16 +198,7 @@ async def take(
 
     Raises :class:`FencedError` where the run is another worker's by now, or is being cancelled.
     """
-    base = {"run": run.id, "audience": run.audience_id, "org": run.org_id, "call": call_id}
-    await session.execute(
-        text(f"select {BY_KEY}, " + LOCK.format(shared="_shared")),
-        {"audience": str(run.audience_id)},
-    )
-    fence = text(
-        "select 1 from sync_runs where id = :run and epoch = :epoch and status = 'pushing'"
-    )
-    if (await session.execute(fence, {"run": run.id, "epoch": run.epoch})).one_or_none() is None:
-        raise FencedError
+    await begin(session, run)
     picked = (
         await session.execute(
             text(_PICK),
@@ -250,20 +256,30 @@ async def take(
             {"run": run.id, "segment": run.segment_id, "audience": run.audience_id},
         )
     if rows:
-        await _intend(session, base, rows)
+        await _intend(session, run, call_id, rows)
     return Taken(call_id, rows)
 
 
-async def _intend(session: AsyncSession, base: dict[str, Any], rows: Sequence[Row]) -> None:
-    """Commits what is about to be asked for, and the call itself."""
-    touched = [r.address_hash for r in rows] + [r.old_hash for r in rows if r.old_hash]
+async def announce(
+    session: AsyncSession, run: Claimed, call_id: UUID, kind: str, hashes: Sequence[UUID]
+) -> None:
+    """The call itself, from before it is sent."""
     await session.execute(
         text(
             """insert into audience_calls (id, org_id, audience_id, run_id, kind, addresses)
                values (:call, :org, :audience, :run, :kind, cast(:hashes as uuid[]))"""
         ),
-        {**base, "kind": rows[0].action, "hashes": touched},
-    )
+        {
+            "call": call_id, "org": run.org_id, "audience": run.audience_id, "run": run.id,
+            "kind": kind, "hashes": list(hashes),
+        },
+    )  # fmt: skip
+
+
+async def _intend(session: AsyncSession, run: Claimed, call_id: UUID, rows: Sequence[Row]) -> None:
+    """Commits what is about to be asked for, and the call itself."""
+    touched = [r.address_hash for r in rows] + [r.old_hash for r in rows if r.old_hash]
+    await announce(session, run, call_id, rows[0].action, touched)
     for kind, statement in _INTENTS.items():
         chosen = [r for r in rows if r.action == kind]
         if chosen:
@@ -272,7 +288,8 @@ async def _intend(session: AsyncSession, base: dict[str, Any], rows: Sequence[Ro
                 {
                     name: value
                     for name, value in {
-                        **base,
+                        "org": run.org_id,
+                        "audience": run.audience_id,
                         "hashes": [r.address_hash for r in chosen],
                         "emails": [r.email for r in chosen],
                         "causes": [cause(r) for r in chosen],
@@ -308,6 +325,17 @@ async def mark_sent(session: AsyncSession, call_id: UUID) -> bool:
         {"call": call_id},
     )
     return bool(marked.rowcount)  # type: ignore[attr-defined]
+
+
+async def mark_answered(session: AsyncSession, call_id: UUID) -> None:
+    """The call is answered altogether: orders no longer wait for it."""
+    await session.execute(
+        text(
+            "update audience_calls set state = 'answered', answered_at = clock_timestamp() "
+            "where id = :call"
+        ),
+        {"call": call_id},
+    )
 
 
 async def put_back(session: AsyncSession, run: Claimed, call_id: UUID, *, error: str) -> None:

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from mcsync.core.db import org_of
 from mcsync.features.audiences import repository as audiences
-from mcsync.features.audiences.service import merge_map
+from mcsync.features.audiences.service import merge_map, permissions_fed
 from mcsync.features.sync.decide import PlanScope, PlanSegment
 
 _SEGMENTS = """
@@ -25,7 +25,10 @@ from contact_segments where {} order by id
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """A segment in an audience. ``mark``: where the next incremental plan begins, None for a full one."""
+    """A segment in an audience. ``mark``: where the next incremental plan begins, None for a full one.
+
+    ``permissions``: ids of the marketing permissions that an opt-in ticks.
+    """
 
     scope: PlanScope
     list_id: str
@@ -35,6 +38,7 @@ class Context:
     merge_fields_at: datetime | None
     mark: int | None
     first_run: bool
+    permissions: tuple[str, ...]
 
 
 def plan_segment(row: RowMapping | Mapping[str, Any]) -> PlanSegment:
@@ -98,4 +102,5 @@ async def load(
         merge_fields_at=audience.merge_fields_at,
         mark=mark,
         first_run=row["last_synced_at"] is None,
+        permissions=permissions_fed(audience),
     )

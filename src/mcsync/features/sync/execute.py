@@ -23,7 +23,17 @@ from mcsync.features.audiences import repository as audiences
 from mcsync.features.audiences import service as audience_service
 from mcsync.features.audit import AuditAction
 from mcsync.features.connection import service as connection
-from mcsync.features.sync import calls, context, planner, pull, push, runs, tags
+from mcsync.features.sync import (
+    calls,
+    context,
+    permissions,
+    planner,
+    pull,
+    push,
+    runs,
+    tags,
+)
+from mcsync.features.sync.lanes import WeatherError
 from mcsync.mailchimp import (
     CredentialError,
     Lane,
@@ -177,6 +187,10 @@ class Execution:
                 tag_id=tag_id, tag=tag, check=self._check,
             )  # fmt: skip
             await pushing.carry_out(audience)
+        if ctx.permissions and not run.leave:
+            await permissions.Ticking(
+                self._resources, self._actor, client, run, ctx, check=self._check
+            ).carry_out()
         await self._finish()
 
     async def _context(self) -> context.Context:
@@ -395,7 +409,7 @@ def _verdict(error: Exception) -> _Verdict:
             "The audience has a tag of this segment's name that mcsync did not make. Rename the"
             " segment, or the tag at Mailchimp.",
         )
-    if isinstance(error, (push.WeatherError, TransientError, ThrottledError)):
+    if isinstance(error, (WeatherError, TransientError, ThrottledError)):
         return _Verdict(
             "mailchimp_unavailable", "Mailchimp could not be reached; trying again.", passing=True
         )

@@ -63,7 +63,7 @@ union
 
 # Everything committed since `mark`: contacts and the addresses they had, consents, members, refusals,
 # suppressions; refusals whose time has come, and what waited for a member to be read.
-_CHANGED = f"""
+CHANGED = f"""
 insert into cand
 with moved as (
     select c.id, c.address_hash from contacts c
@@ -191,7 +191,7 @@ async def decide_all(
     if full:
         await _run(session, _ALL.format(matches=matches), base)
     else:
-        await _run(session, _CHANGED, base)
+        await _run(session, CHANGED, base)
     await session.execute(text("analyze cand"))
     decision = decide.build(scope)
     await _run(session, _DECIDE.format(ctes=decision.ctes), decision.params)

@@ -7,8 +7,6 @@ again before they are sent again. Nothing here holds a transaction open while Ma
 
 from __future__ import annotations
 
-import asyncio
-import random
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from uuid import UUID
@@ -22,6 +20,7 @@ from mcsync.core.auth import Actor
 from mcsync.core.resources import Resources
 from mcsync.features.audiences import mirror
 from mcsync.features.sync import accounting, calls, decide, recording
+from mcsync.features.sync.lanes import SINGLES, SPARE_LANES, Weather, WeatherError, in_lanes
 from mcsync.features.sync.pull import AudienceState, Check, Pull, merge_and_record
 from mcsync.features.sync.runs import Claimed
 from mcsync.mailchimp import (
@@ -40,18 +39,6 @@ from mcsync.mailchimp import (
 _log = structlog.get_logger(__name__)
 
 BULK = ("add", "update", "resubscribe")
-_SPARE_LANES = 3
-"""Lanes beyond the slots: while some record an answer, the others keep every slot in use."""
-_WATCH_SECONDS = 0.2
-_GRACE_SECONDS = 1.0
-_SINGLES = 20
-"""Changes that one lane takes at a time for single calls: deciding costs as much for one as for many."""
-_GIVE_UP_AFTER = 25
-"""So many calls in a row without one answer: the weather is too bad, the run is postponed."""
-
-
-class WeatherError(Exception):
-    """Mailchimp could not be worked with for a while. The run goes on later, where it stood."""
 
 
 @dataclass(slots=True)
@@ -82,8 +69,8 @@ class Push:
         self._tag = tag
         self._check = check
         self._lane = Lane.LIVE if run.immediate else Lane.BULK
-        self._lanes = 1 if run.immediate else resources.settings.slots_per_account + _SPARE_LANES
-        self._misses = 0
+        self._lanes = 1 if run.immediate else resources.settings.slots_per_account + SPARE_LANES
+        self._weather = Weather(run.id, check)
         self._after: dict[str, int] = {}
 
     async def carry_out(self, audience: AudienceState) -> None:
@@ -115,36 +102,7 @@ class Push:
             await self._in_lanes(lambda: self._single(action, act))
 
     async def _in_lanes(self, step: Callable[[], Awaitable[bool]]) -> None:
-        """Runs ``step`` in several lanes until each says that nothing is left; the first error ends all."""
-
-        async def lane() -> None:
-            while await step():
-                await self._check()
-
-        async def watch() -> None:
-            while True:  # lanes that wait for a slot or an answer do not look themselves
-                await asyncio.sleep(_WATCH_SECONDS)
-                await self._check()
-
-        watching = asyncio.create_task(watch())
-        lanes = {asyncio.create_task(lane()) for _ in range(self._lanes)}
-        open_lanes = set(lanes)
-        try:
-            while open_lanes:
-                done, _ = await asyncio.wait(
-                    {*open_lanes, watching}, return_when=asyncio.FIRST_COMPLETED
-                )
-                for task in done:
-                    task.result()
-                open_lanes -= done
-        except Exception:
-            # calls under way may still be answered; what is cut off is decided and sent again
-            await asyncio.wait(lanes, timeout=_GRACE_SECONDS)
-            raise
-        finally:
-            for task in (watching, *lanes):
-                task.cancel()
-            await asyncio.gather(watching, *lanes, return_exceptions=True)
+        await in_lanes(step, lanes=self._lanes, check=self._check)
 
     async def _take(self, actions: Sequence[str], most: int) -> calls.Taken | None:
         """The next call's rows. Goes on where the last one ended, and looks once more from the start:
@@ -197,18 +155,12 @@ class Push:
         """The outcome is unknown: plan the rows again, wait a little, give up after too many."""
         async with self._db.transaction(self._run.org_id) as session:
             await calls.put_back(session, self._run, taken.id, error=type(error).__name__)
-        self._misses += 1
-        _log.info("call_missed", run=str(self._run.id), error=type(error).__name__,
-                  status=error.status, misses=self._misses)  # fmt: skip
-        if self._misses >= _GIVE_UP_AFTER:
-            raise WeatherError from error
-        await self._check()
-        await asyncio.sleep(random.random() * min(10.0, 0.25 * 2 ** min(self._misses, 6)))  # noqa: S311
+        await self._weather.missed(error)
 
     async def _record(
         self, taken: calls.Taken, answer: recording.Answer, *, count: int = 1, last: bool = True
     ) -> None:
-        self._misses = 0
+        self._weather.answered()
         async with self._db.transaction(self._run.org_id) as session:
             await recording.record(
                 session, self._run, taken.id, self._segment_id, answer.outcomes, calls=count,
@@ -309,7 +261,7 @@ class Push:
         self, action: str, act: Callable[[calls.Row], Awaitable[recording.Answer]]
     ) -> bool:
         """Takes a few changes and carries out each by a call of its own; records them together."""
-        taken = await self._take((action,), _SINGLES)
+        taken = await self._take((action,), SINGLES)
         if taken is None:
             return False
         if not taken.rows or not await self._sending(taken):

@@ -13,7 +13,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from mcsync.core.db import look_up_by_key
-from mcsync.features.sync.calls import Row, cause
+from mcsync.features.sync.calls import Row, cause, mark_answered
 from mcsync.features.sync.runs import Claimed
 
 THROTTLE_FIRST = timedelta(minutes=5)
@@ -86,6 +86,9 @@ update audience_members m set
     payload_tags = case when o.payload_hash is null then m.payload_tags
                         else string_to_array(o.payload_tags, ',') end,
     fed_by = coalesce(o.feeder, m.fed_by),
+    -- a new member has no ticks, and a newer opt-in speaks for them again
+    permissions_pushed = case when o.action in ('add', 'resubscribe') then null
+                              else m.permissions_pushed end,
     pushed_at = clock_timestamp()
 from (select t.*, k.place, k.last_changed is null or t.last_changed is null
              or t.last_changed >= k.last_changed as newer
@@ -173,13 +176,7 @@ async def record(
         },
     )
     if last:
-        await session.execute(
-            text(
-                "update audience_calls set state = 'answered', answered_at = clock_timestamp() "
-                "where id = :call"
-            ),
-            {"call": call_id},
-        )
+        await mark_answered(session, call_id)
     if changed.rowcount or calls:  # type: ignore[attr-defined]
         await session.execute(
             text(
