@@ -184,6 +184,7 @@ def _recipients() -> None:
         sa.Column("email", sa.Text(), nullable=True),
         sa.Column("address_key", sa.Uuid(), nullable=True),
         sa.Column("type", sa.Text(), nullable=False),
+        sa.Column("own", sa.Text(), nullable=True),
         sa.Column("provider_id", sa.Text(), nullable=True),
         sa.Column("status", sa.Text(), server_default="pending", nullable=False),
         sa.Column("reason", sa.Text(), nullable=True),

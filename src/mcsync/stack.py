@@ -168,6 +168,8 @@ class Stack:
         self._sandbox: Guarded | None = None
         self._socket: socket.socket | None = None
         self._services: list[_Service] = []
+        self.environment: Mapping[str, str] = {}
+        """What the stack's own processes are configured by, once it has started."""
 
     # ------------------------------------------------------------------------------ start
 
@@ -199,7 +201,7 @@ class Stack:
         self._postgres.admit_service()
         self._checkpoint()
         mailchimp = self._start_sandbox()
-        environment = self._environment(mailchimp)
+        environment = self.environment = self._environment(mailchimp)
         organisation, token = self._first_token(environment)
         self._checkpoint()
         self._tell("Starting the API and the worker")

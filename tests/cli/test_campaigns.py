@@ -115,3 +115,33 @@ def test_a_campaign_is_tracked_followed_and_let_go(
     assert mcsync("campaigns", "untrack", first, "--yes", code=4)["error"]["code"] == (
         "campaign_not_found"
     )
+
+
+def test_a_publishable_token_is_for_audiences_of_the_account(
+    mcsync: Command, settings: Settings, sandbox: SandboxProcess
+) -> None:
+    mcsync("org", "create", "Nordlicht")
+
+    async def connect() -> None:
+        from mcsync.cli.administration import choose_organisation, operator
+        from mcsync.core.resources import Resources
+
+        resources = await Resources.build(settings)
+        actor = operator((await choose_organisation(resources, None)).id)
+        await connection.connect(resources, actor, sandbox.api_key)
+        await resources.close()
+
+    asyncio.run(connect())
+    made = mcsync("token", "create", "site", "--publishable", "--audience", ALL_STAFF)
+    assert made["token"].startswith("mcp_")
+    assert (made["role"], made["audiences"]) == ("publishable", [ALL_STAFF])
+    (listed,) = mcsync("token", "list")
+    assert (listed["role"], listed["audiences"]) == ("publishable", [ALL_STAFF])
+    unknown = ("token", "create", "x", "--publishable", "--audience", "0000000000")
+    assert mcsync(*unknown, code=4)["error"]["code"] == "audience_not_found"
+    for wrong in (
+        ("--publishable",),
+        ("--audience", ALL_STAFF),
+        ("--publishable", "--audience", ALL_STAFF, "--role", "owner"),
+    ):
+        assert mcsync("token", "create", "x", *wrong, code=2)["error"]["code"] == "usage"

@@ -24,4 +24,8 @@ def test_the_demo_comes_true() -> None:
     story = json.loads(done.stdout)
     assert len(story["runs"]) == 6
     assert story["writtenAfterChanges"] == 6
+    assert story["mail"] == {"status": "submitted", "recipient": "sent"}
     assert {run["status"] for run in story["runs"]} <= {"succeeded", "succeeded_with_errors"}
+    assert story["pulled"] == {"received": 3, "created": 3}
+    early, late = story["campaign"]["openRates"]
+    assert early < late

@@ -204,6 +204,14 @@ class TestMembers:
         assert caught.value.code is RefusalCode.COMPLIANCE
         assert len(mc.requests) == 1
 
+    async def test_an_addition_whose_answer_is_lost_is_not_repeated(self) -> None:
+        mc = Mailchimp(problem(504, "Gateway Timeout"))
+        with pytest.raises(TransientError) as caught:
+            await mc.client.add_member("l1", {"email_address": "a@b.org", "status": "pending"})
+        assert caught.value.outcome_unknown
+        assert len(mc.requests) == 1
+        assert mc.last.url.path == "/3.0/lists/l1/members"
+
     async def test_archiving_twice_is_for_the_caller_to_interpret(self) -> None:
         mc = Mailchimp(httpx.Response(204), problem(405, "Method Not Allowed"))
         await mc.client.archive_member("l1", HASH)

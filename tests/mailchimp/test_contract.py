@@ -34,6 +34,7 @@ CALLS: dict[str, Callable[[MailchimpClient], Awaitable[object]]] = {
     "count": lambda c: c.count_members("l1", status="pending"),
     "member": lambda c: c.member("l1", HASH),
     "update": lambda c: c.update_member("l1", HASH, {"status": "unsubscribed"}),
+    "add": lambda c: c.add_member("l1", ROW),
     "put": lambda c: c.put_member("l1", HASH, MEMBER, skip_merge_validation=True),
     "archive": lambda c: c.archive_member("l1", HASH),
     "erase": lambda c: c.delete_permanent("l1", HASH),

@@ -196,6 +196,32 @@ def valid_calls(tenant: Tenant) -> dict[str, Call]:
                 "proof": {"evidence": "box 7"},
             }
         ),
+        "subscribers_get_status": Call({**here, "email": tenant.email(1)}),
+        "subscribers_subscribe": Call(
+            body={
+                **here,
+                "email": tenant.email(60),
+                "mergeFields": {"FNAME": f"Ada {tenant.word}"},
+                "source": f"form {tenant.word}",
+                "proof": {"form": "/newsletter"},
+            }
+        ),
+        "subscribers_update": Call(
+            body={**here, "email": tenant.email(1), "mergeFields": {"FNAME": f"Ada {tenant.word}"}}
+        ),
+        "subscribers_unsubscribe": Call(body={**here, "email": tenant.email(61)}),
+        "subscribers_archive": Call(body={**here, "email": tenant.email(2)}),
+        "subscribers_create_or_update": Call(
+            body={**here, "email": tenant.email(62), "strategy": "create_first"}
+        ),
+        "campaigns_list": Call({"search": tenant.word, "limit": "1"}),
+        "campaigns_get": Call({"id": ids["tracked"]}),
+        "campaigns_track_campaign": Call(body={"campaignId": ids["campaign"]}),
+        "campaigns_refresh_stats": Call(body={"id": ids["tracked"]}),
+        "campaigns_list_available": Call({"search": tenant.word}),
+        "campaigns_history": Call({"id": ids["tracked"]}),
+        "campaigns_set_auto_tracking": Call(body={"enabled": True}),
+        "campaigns_untrack": Call(body={"id": ids["let_go"]}),
         "segments_list": Call({"segmentType": "mixed"}),
         "segments_get": Call(segment),
         "segments_create": Call(
@@ -293,6 +319,11 @@ async def furnish(tenant: Tenant, resources: Resources) -> None:
     ids["held"] = await _sync(tenant, resources, "synced", "awaiting_approval")
     queued = await tenant.done("segments_sync", Call(body={"id": ids["waiting"]}))
     ids["queued"] = queued["id"]
+    for name in ("tracked", "let_go"):
+        tracked = await tenant.done(
+            "campaigns_track_campaign", Call(body={"campaignId": ids[f"campaign_{name}"]})
+        )
+        ids[name] = tracked["id"]
     await _furnish_source(tenant, resources)
     await _furnish_mail(tenant, resources)
     out = {**tenant.entity(3), "status": "opted_out", "source": f"form {tenant.word}"}
@@ -416,7 +447,11 @@ class Stage:
         await self.sandbox.open_mandrill(mail_key, username=f"mail {word}")
         await self.sandbox.add_mail_template(f"Welcome {word}", "<p>Hello</p>", key=mail_key)
         api = await self.client(tokens[Role.OWNER])
-        return Tenant(org, tokens, api, api_key, mail_key, account["lists"][0]["id"], word)
+        list_id = account["lists"][0]["id"]
+        made = await self.sandbox.make_campaigns(list_id, count=3, title=f"News {word}")
+        names = ("campaign", "campaign_tracked", "campaign_let_go")
+        ids = {name: one["id"] for name, one in zip(names, made, strict=True)}
+        return Tenant(org, tokens, api, api_key, mail_key, list_id, word, ids)
 
     async def rows(self, org: Org) -> dict[str, Any]:
         """Everything an organisation has in the database."""

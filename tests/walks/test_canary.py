@@ -21,6 +21,7 @@ _HOLD_ADDRESSES = {
     ("audience_orders", "email"),
     ("contact_addresses", "email"),
     ("contacts", "email"),
+    ("subscription_requests", "email"),
     ("sync_changes", "email"),
     ("webhook_events", "email"),
     ("webhook_events", "new_email"),

@@ -22,7 +22,7 @@ from tests.walks.stage import (
 OWN_ONLY = {
     "health_live", "health_ready", "connection_get", "connection_list_audiences", "audit_verify",
     "transactional_get_connection", "transactional_list_templates", "transactional_disconnect",
-    "connection_disconnect",
+    "campaigns_set_auto_tracking", "connection_disconnect",
 }  # fmt: skip
 """Take no ids. The last ones would change our own organisation, and nothing names another one in it."""
 
@@ -34,7 +34,14 @@ OWN_LISTS = {
     "webhooks_list",
 }
 """Lists without an argument that could be foreign: they show our own rows."""
-EMPTY = {"contacts_list", "audit_list", "transactional_list", "transactional_list_rejects"}
+EMPTY = {
+    "campaigns_list",
+    "campaigns_list_available",
+    "contacts_list",
+    "audit_list",
+    "transactional_list",
+    "transactional_list_rejects",
+}
 """Filters: whoever is not ours matches nothing."""
 
 OF_OUR_OWN_MAKING = {

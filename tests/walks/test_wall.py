@@ -27,6 +27,8 @@ LOOK_UPS = {
     "mcsync_due_webhook_events",
     "mcsync_due_webhook_checks",
     "mcsync_due_audience_pulls",
+    "mcsync_due_campaigns",
+    "mcsync_due_form_posts",
     "mcsync_due_erasures",
     "mcsync_due_source_pulls",
     "mcsync_source_organisation_ids",
@@ -212,10 +214,8 @@ async def test_look_ups_answer_ids_only(stage: Stage, service: asyncpg.Connectio
         words = set(row["result"].replace(",", " ").replace("(", " ").replace(")", " ").split())
         named = {
             "TABLE", "SETOF", "run_id", "org_id", "audience_id", "endpoint_id", "erasure_id", "epoch",
-            "pull_id",
+            "pull_id", "message_id", "connection_id", "request_id",
         }  # fmt: skip
-        named = {"TABLE", "SETOF", "run_id", "org_id", "audience_id", "epoch"}
-        named |= {"message_id", "connection_id"}
         assert words <= named | {"uuid", "integer"}, row["result"]
 
     token = await stage.onlooker.fetchrow("select id, org_id from service_tokens limit 1")

@@ -6,7 +6,7 @@ import csv
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +16,7 @@ from rich.console import Console
 
 from mcsync.cli.console import Exit, Output, explained, make_table, print_json
 from mcsync.cli.contacts import show_import
+from mcsync.cli.demo_more import More, MoreError
 from mcsync.cli.dev import stop_signals
 from mcsync.cli.progress import RunProgress
 
@@ -23,6 +24,7 @@ LATENCY = {"latency": {"baseMs": 120, "perMemberMs": 1.5}}
 """The sandbox answers about as fast as Mailchimp does, so that the progress is worth watching."""
 RUN_SECONDS = 100.0
 WITHDRAWAL_SECONDS = 15.0
+MAIL_SECONDS = 20.0
 CHANGED = 5
 ENDED = {"succeeded", "succeeded_with_errors", "failed", "cancelled", "awaiting_approval"}
 
@@ -58,10 +60,12 @@ def demo(
                 httpx.Client(base_url=ready.url, timeout=60, headers=_bearer(ready.token)) as api,
                 httpx.Client(base_url=ready.mailchimp_control, timeout=30) as mailchimp,
             ):
-                summary = Demo(out, api, mailchimp, source, stopped).play()
+                summary = Demo(out, api, mailchimp, source, stopped).play(
+                    stack.environment, Path(folder)
+                )
         except StopRequested:
             raise typer.Exit(130) from None
-        except (StackError, DemoError, httpx.HTTPError) as error:
+        except (StackError, DemoError, MoreError, httpx.HTTPError) as error:
             out.fail(Exit.FAILED, str(error), kind="demo_failed")
         finally:
             out.note("[dim]Stopping everything[/]")
@@ -103,8 +107,8 @@ class Demo:
         self._stopped = stopped
         self._began = time.monotonic()
 
-    def play(self) -> dict[str, Any]:
-        """All chapters; answers the numbers."""
+    def play(self, environment: Mapping[str, str], folder: Path) -> dict[str, Any]:
+        """All chapters; answers the numbers. ``environment`` of the stack's own processes."""
         audiences = self._look_at_the_connection()
         imported = self._import()
         segments = self._create_segments(audiences)
@@ -119,11 +123,17 @@ class Demo:
         second = [self._sync(segment) for segment in segments]
         self._show_runs("And again", segments, second)
         written = self._check_second(before, first, second)
+        mail = self._send_a_mail(changed[0])
+        more = More(
+            self._console, self._get, self._post, self._mailchimp, environment, folder
+        ).play(audiences[0]["audienceId"])
         self._say_goodbye()
         return {
             "imported": imported,
             "runs": [*first, *second],
             "writtenAfterChanges": written,
+            **more,
+            "mail": mail,
             "seconds": round(time.monotonic() - self._began, 1),
         }
 
@@ -323,6 +333,36 @@ class Demo:
             )
             raise DemoError(message)
         return members
+
+    def _send_a_mail(self, contact: dict[str, Any]) -> dict[str, Any]:
+        """One transactional message, asked for twice under one key."""
+        self._title("A confirmation mail")
+        body = {
+            "to": [{"email": contact["email"], "mergeVars": {"NAME": "there"}}],
+            "fromEmail": "people@nordlicht-werke.example",
+            "subject": "Your new name is in the directory",
+            "html": "<p>Hello *|NAME|*, it is done.</p>",
+            "autoText": True,
+            "idempotencyKey": f"demo-{contact['entityId']}",
+        }
+        began = time.monotonic()
+        ids = {self._post("transactional/send", body)["id"] for _ in range(2)}
+        mail = self._get("transactional/get", id=min(ids))
+        while mail["status"] in ("queued", "sending"):
+            if time.monotonic() - began > MAIL_SECONDS:
+                message = f"The mail did not leave in {MAIL_SECONDS:.0f} s: {mail['status']}."
+                raise DemoError(message)
+            time.sleep(0.05)
+            mail = self._get("transactional/get", id=mail["id"])
+        self._console.print(
+            f"transactional.send, twice with one key: {len(ids)} message, handed to Mailchimp "
+            f"{mail['handIns']} time; {mail['people'][0]['status']} after "
+            f"{time.monotonic() - began:.1f} s"
+        )
+        if len(ids) != 1 or mail["status"] != "submitted" or mail["handIns"] != 1:
+            message = f"The mail did not go out once: {mail['status']}."
+            raise DemoError(message)
+        return {"status": mail["status"], "recipient": mail["people"][0]["status"]}
 
     def _say_goodbye(self) -> None:
         self._console.print(

@@ -93,6 +93,8 @@ def _say(out: Output, ready: Ready) -> None:
     out.console.print(f"  Mailchimp  {ready.mailchimp_url}", soft_wrap=True)
     if ready.mailchimp_key:  # the sandbox's; it is connected already
         out.console.print(f"  API key    {ready.mailchimp_key}", soft_wrap=True)
+    if ready.mandrill_key:
+        out.console.print(f"  mail key   {ready.mandrill_key}", soft_wrap=True)
     out.console.print(f"  try        curl -H 'Authorization: Bearer {token}' "
                       f"{url}/mailchimp/connection/get", soft_wrap=True)  # fmt: skip
     out.console.print("  stop       Ctrl-C\n")

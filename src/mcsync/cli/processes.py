@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from mcsync.cli.console import AsJson, Exit, Output, explained, settings
+from mcsync.cli.console import AsJson, Exit, Output, explained, quiet_logs, settings
 from mcsync.core.settings import Settings
 
 
@@ -84,6 +84,7 @@ def migrate(
 
     def work() -> str:
         configuration = settings()
+        quiet_logs(configuration)
         url = configuration.migration_url
         migrations.upgrade(url)
         if service_role:

@@ -31,6 +31,13 @@ class TestForm:
         assert re.fullmatch(r"mcs_[0-9A-Za-z]{22}_[0-9A-Za-z]{49}", token)
         assert read_token_id(token) == token_id
 
+    def test_one_for_a_public_page_looks_otherwise(self) -> None:
+        token_id = uuid7()
+        token = make_token(token_id, publishable=True)
+        assert token.startswith("mcp_")
+        assert read_token_id(token) == token_id
+        assert read_token_id("mcs_" + token.removeprefix("mcp_")) is None
+
     def test_a_single_changed_character_is_noticed(self) -> None:
         token = make_token(uuid7())
         for place in range(4, len(token)):
@@ -148,7 +155,12 @@ class TestScopes:
         viewer, editor, owner = (scopes_of(role) for role in (Role.VIEWER, Role.EDITOR, Role.OWNER))
         assert viewer < editor < owner == frozenset(Scope)
         assert all(scope.endswith(":read") for scope in viewer)
-        assert owner - editor == {Scope.CONNECTION_MANAGE, Scope.CONSENT_ERASE}
+        assert owner - editor == {
+            Scope.CONNECTION_MANAGE,
+            Scope.CONSENT_ERASE,
+            Scope.SOURCES_PULL,
+            Scope.SUBSCRIBERS_DIRECT,
+        }
 
     async def test_without_a_token_is_401_with_a_challenge(
         self, anonymous: httpx.AsyncClient

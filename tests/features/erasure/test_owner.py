@@ -45,20 +45,22 @@ class TestClosingATarget:
         await world.sync(await world.segment())
         await connection.disconnect(world.resources, world.actor)
         asked = await acts.ask(person)
-        assert asked.open_targets == 1
+        assert asked.open_targets
 
         closed = await close(world, asked)
 
-        assert closed.open_targets == 0
+        assert closed.open_targets == asked.open_targets - 1
+        while closed.open_targets:
+            closed = await close(world, closed)
         done = await acts.work(asked.id)
         assert done.status == "done"
         await acts.is_sound(done)
         assert done.receipt is not None
-        (told,) = done.receipt["targets"]
-        assert told["outcome"] == "closed"
-        assert told["readBack"] is None
-        assert told["closed"]["reason"] == "The account is gone."
-        assert told["closed"]["by"] == "cli"
+        for told in done.receipt["targets"]:
+            assert told["outcome"] == "closed"
+            assert told["readBack"] is None
+            assert told["closed"]["reason"] == "The account is gone."
+            assert told["closed"]["by"] == "cli"
         assert await acts.traces(ADA) == []
 
     async def test_is_refused_while_the_account_is_connected(
@@ -81,7 +83,7 @@ class TestClosingATarget:
             assert error.value.code == "reason_names_person"
         await close(world, asked)
         with pytest.raises(ConflictError):
-            await close(world, asked)
+            await close(world, asked)  # the same target again
 
 
 class TestLiftingASuppression:

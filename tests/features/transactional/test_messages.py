@@ -124,6 +124,32 @@ class TestSend:
             "ada@corp.example"
         ]
 
+    async def test_emptying_one_row_takes_a_person_out_of_what_is_still_to_be_sent(
+        self, mail: Mail
+    ) -> None:
+        message_id = await mail.send(
+            to=[
+                {"email": "gone@corp.example", "name": "Gone", "mergeVars": {"NAME": "Gone"}},
+                {"email": "ada@corp.example", "name": "Ada", "mergeVars": {"NAME": "Ada"}},
+            ],
+            html="*|NAME|*",
+        )
+        rows = await mail.onlooker.fetch("select own from transactional_recipients")
+        assert all(row["own"] and "Gone" not in row["own"] for row in rows)
+        # what an erasure does
+        await mail.onlooker.execute(
+            "update transactional_recipients set email = null, own = null where email like 'gone%'"
+        )
+        after = await mail.work(message_id)
+        assert [(p["email"], p["status"]) for p in after["people"]] == [
+            (None, "rejected"),
+            ("ada@corp.example", "sent"),
+        ]
+        (sent,) = await mail.sandbox.mails(key=mail.key)
+        assert (sent["email"], sent["html"]) == ("ada@corp.example", "Ada")
+        kept = "select count(own) from transactional_recipients"
+        assert await mail.onlooker.fetchval(kept) == 0
+
     async def test_a_message_refused_as_a_whole_says_why(self, mail: Mail) -> None:
         await mail.sandbox.fault("402", path="messages/send")
         message = await mail.work(await mail.send())

@@ -89,16 +89,16 @@ class TestMasterKeys:
     async def test_a_rotation_reaches_keys_and_contents(
         self, mail: Mail, mcsync: Command, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        message_id = await mail.send()
+        message_id = await mail.send(to=[{"email": "ada@corp.example", "name": "Ada"}])
         old = json.loads(os.environ["MCSYNC_MASTER_KEYS"])
         new = {"next": base64.b64encode(os.urandom(32)).decode()}
         monkeypatch.setenv("MCSYNC_MASTER_KEYS", json.dumps(old | new))
         monkeypatch.setenv("MCSYNC_MASTER_KEY_ACTIVE", "next")
-        # the organisation's hash key, the Transactional key, the message
-        assert (await mcsync("keys", "rotate"))["renewed"] == 3
+        # the organisation's hash key, the Transactional key, the message, what is Ada's of it
+        assert (await mcsync("keys", "rotate"))["renewed"] == 4
         monkeypatch.setenv("MCSYNC_MASTER_KEYS", json.dumps(new))
         states = {row["key"]: row for row in await mcsync("keys", "doctor")}
-        assert (states["next"]["secrets"], states["next"]["unreadable"]) == (3, 0)
+        assert (states["next"]["secrets"], states["next"]["unreadable"]) == (4, 0)
         # this process holds the old key alone: it waits for an operator, and loses nothing
         waiting = await mail.work(message_id)
         assert (waiting["status"], waiting["errorCode"]) == ("queued", "api_key_unreadable")

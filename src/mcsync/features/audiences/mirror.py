@@ -181,7 +181,7 @@ group by o.h
 # withdrawal may be the address's own, or that of a contact who moved to it since.
 _PULLED_OPT_INS = f"""
 insert into pulled_opt_ins
-{_OWN}, standing as (
+{_OWN}, standing as materialized (  -- few, whatever the planner believes of a young mirror
     select o.mh, o.h, k.withdrawn_at as at, k.withdrawn_source as source
     from own o join address_consents k on k.org_id = :org and k.address_hash = o.h
     where k.withdrawn_at is not null and (k.given_at is null or k.given_at <= k.withdrawn_at)

@@ -60,7 +60,9 @@ _KINDS: Final[dict[str, type[CsvIntake | NdjsonIntake]]] = {
 }
 
 
-_KIND_NAMES: Final = frozenset(kind.kind for kind in _KINDS.values())
+PULLED: Final = "source"
+"""The kind of report of rows that were pulled, not sent."""
+_KIND_NAMES: Final = frozenset({*(kind.kind for kind in _KINDS.values()), PULLED})
 
 
 @dataclass(frozen=True, slots=True)

@@ -244,10 +244,12 @@ STORES: Final[tuple[Store, ...]] = (
         "Single messages that were sent to the person.",
         "anonymised",
         (
-            f"""update transactional_recipients set email = null
-             where org_id = :org and address_key = {_KEYS} and email is not null""",
+            f"""update transactional_recipients set email = null, own = null
+             where org_id = :org and address_key = {_KEYS}
+               and (email is not null or own is not null)""",
+            f"delete from transactional_events where org_id = :org and address_key = {_KEYS}",
         ),
-        f"""select to_jsonb(t) - {_HIDDEN} || jsonb_build_object('sentAt', m.submitted_at)
+        f"""select to_jsonb(t) - {_HIDDEN} - 'own' || jsonb_build_object('sentAt', m.submitted_at)
             from transactional_recipients t join transactional_messages m on m.id = t.message_id
             where t.org_id = :org and t.address_key = {_KEYS} order by m.id""",
     ),

@@ -7,6 +7,8 @@ from mcsync.core.web.problems import register_problem
 for _row in (
     ("invalid_consent_time", 400, "consentGivenAt cannot be used",
      "Send the time of an opt-in, not in the future."),
+    ("unknown_columns", 400, "The file has columns that are not taken",
+     "Leave them out, or give them the names that preferences.import takes."),
     ("opt_in_not_newer", 409, "A withdrawal stands that is not older than the opt-in",
      "Record a newer consent, with the time when it was given."),
     ("withdrawal_stands", 409, "Only a later opt-in lifts a withdrawal",

@@ -199,7 +199,9 @@ class Pull:
         if dry:
             outcome.rejections = await staging.first_reported(session, most=MAX_REPORTED)
         else:
-            contacts_repository.add_report(session, import_id, intake.kind, counts)
+            contacts_repository.add_report(
+                session, import_id, contacts.PULLED, counts | {"consent": asdict(consent)}
+            )
             outcome.rejections = await staging.keep_report(session, import_id, most=MAX_REPORTED)
             await self._advance(session, clock)
             audit.record(

@@ -1,4 +1,4 @@
-"""What a message may hold on its way in, and what Mailchimp is handed of it.
+"""What a message may hold on its way in.
 
 The limits here are Mailchimp's where it has some; the others keep one message one message.
 """
@@ -13,7 +13,6 @@ import orjson
 from email_validator import EmailNotValidError, validate_email
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
@@ -26,15 +25,7 @@ from pydantic_core import PydanticCustomError
 
 from mcsync.core.web.schemas import RequestModel, Timestamp
 from mcsync.mailchimp import normalise_address
-from mcsync.mailchimp.transactional import (
-    METADATA_BYTES,
-    Attachment,
-    MergeVar,
-    Message,
-    Recipient,
-    RecipientMergeVars,
-    TemplateContent,
-)
+from mcsync.mailchimp.transactional import METADATA_BYTES
 
 MOST_RECIPIENTS: Final = 1000
 MOST_FILES: Final = 100
@@ -286,101 +277,3 @@ class SendTemplateInput(MessageInput):
     )
     from_email: Address | None = None
     subject: Subject | None = None
-
-
-def _vars(given: dict[str, Any]) -> tuple[MergeVar, ...]:
-    return tuple(MergeVar(name=name, content=content) for name, content in given.items())
-
-
-def _files(given: list[FileInput]) -> tuple[Attachment, ...]:
-    return tuple(Attachment(type=f.type, name=f.name, content=f.content) for f in given)
-
-
-def message_of(given: SendInput | SendTemplateInput, message_id: str) -> Message:
-    """What Mailchimp is handed; carries our id, by which it is found again."""
-    everybody = given.everybody()
-    own = [each for each in everybody if each.merge_vars]
-    preserve = given.preserve_recipients
-    return Message(
-        html=given.html,
-        text=given.text,
-        subject=given.subject,
-        from_email=given.from_email,
-        from_name=given.from_name,
-        to=tuple(
-            Recipient(email=each.email, name=each.name, type=kind)
-            for each, kind in zip(everybody, given.kinds(), strict=True)
-        ),
-        headers={"Reply-To": given.reply_to} if given.reply_to else {},
-        important=given.important,
-        track_opens=given.track_opens,
-        track_clicks=given.track_clicks,
-        auto_text=given.auto_text,
-        inline_css=given.inline_css,
-        preserve_recipients=True if preserve is None and given.cc else preserve,
-        merge=True if given.merge_vars or own else None,
-        merge_language=given.merge_language,
-        global_merge_vars=_vars(given.merge_vars),
-        merge_vars=tuple(
-            RecipientMergeVars(rcpt=each.email, vars=_vars(each.merge_vars)) for each in own
-        ),
-        tags=tuple(given.tags),
-        subaccount=given.subaccount,
-        metadata={**given.metadata, ID_NAME: message_id},
-        attachments=_files(given.attachments),
-        images=_files(given.images),
-    )
-
-
-class Payload(BaseModel):
-    """What is sealed until the message was handed over."""
-
-    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
-
-    message: Message
-    template: str | None = None
-    content: tuple[TemplateContent, ...] = ()
-
-    def pack(self) -> str:
-        """As it is sealed."""
-        return orjson.dumps(
-            {
-                "message": self.message.as_json(),
-                "template": self.template,
-                "content": [part.model_dump(mode="json") for part in self.content],
-            }
-        ).decode()
-
-    @classmethod
-    def unpack(cls, packed: str) -> Payload:
-        """What :meth:`pack` gave."""
-        return cls.model_validate_json(packed)
-
-    def without(self, addresses: set[str]) -> Payload | None:
-        """The same for everybody else (normalised addresses); None where nobody is left."""
-        message = self.message
-        to = tuple(each for each in message.to if normalise_address(each.email) not in addresses)
-        if not to:
-            return None
-        kept = message.model_copy(
-            update={
-                "to": to,
-                "merge_vars": tuple(
-                    each
-                    for each in message.merge_vars
-                    if normalise_address(each.rcpt) not in addresses
-                ),
-            }
-        )
-        return self.model_copy(update={"message": kept})
-
-
-def payload_of(given: SendInput | SendTemplateInput, message_id: str) -> Payload:
-    """The payload of a request."""
-    message = message_of(given, message_id)
-    if isinstance(given, SendInput):
-        return Payload(message=message)
-    content = tuple(
-        TemplateContent(name=name, content=part) for name, part in given.template_content.items()
-    )
-    return Payload(message=message, template=given.template, content=content)

@@ -25,9 +25,10 @@ from mcsync.core.resources import Resources
 from mcsync.features import audit
 from mcsync.features.audit import AuditAction
 from mcsync.features.transactional import hooks, links, repository, words
-from mcsync.features.transactional.content import Payload
+from mcsync.features.transactional.models import TransactionalRecipient
+from mcsync.features.transactional.payload import Payload, Person
 from mcsync.features.transactional.repository import Claimed
-from mcsync.features.transactional.service import context
+from mcsync.features.transactional.service import context, own_context
 from mcsync.mailchimp import (
     CredentialError,
     MailchimpError,
@@ -36,6 +37,7 @@ from mcsync.mailchimp import (
     normalise_address,
 )
 from mcsync.mailchimp.transactional import (
+    Message,
     MessageTooLargeError,
     PaymentRequiredError,
     RecipientOutcome,
@@ -138,28 +140,16 @@ class _Handover:
         payload = await self._payload()
         if payload is None:
             return
-        marking = time.monotonic()
-        async with self._db.transaction(held.org_id) as session:
-            await repository.suppress(session, held.id)
-            people = await repository.recipients(session, held.id)
-            wanted = {normalise_address(p.email) for p in people if p.email and _open(p.status)}
-            everybody = {normalise_address(each.email) for each in payload.message.to}
-            reduced = payload.without(everybody - wanted)
-            number = None
-            if reduced is None:
-                await repository.end(
-                    session, held.id, hand_ins=held.hand_ins, status="failed",
-                    error="all_suppressed",
-                )  # fmt: skip
-            else:
-                number = await repository.mark_sending(session, held, link.account_id)
-        if reduced is None or number is None:  # or it was cancelled, or taken over, just now
-            return
-        self._status, self._looks = "sending", 0
-        if time.monotonic() - marking > _STALE_SECONDS:
-            return
         try:
-            outcomes = await _call(link, reduced)
+            marked = await self._mark(link, payload)
+        except SecretError:
+            await self.later("content_unreadable", _STANDSTILL_SECONDS)
+            return
+        if marked is None:
+            return
+        number, message = marked
+        try:
+            outcomes = await _call(link, payload, message)
         except SendUncertainError as error:
             _log.warning("transactional_answer_lost", message=str(held.id), status=error.status)
             await self.later("answer_lost", LOOK_AT[0])
@@ -170,6 +160,32 @@ class _Handover:
         else:
             await links.works(self._resources, held.org_id, link)
             await self._record(link, outcomes, number)
+
+    async def _mark(self, link: links.Link, payload: Payload) -> tuple[int, Message] | None:
+        """Notes that the call is about to be made; None where it must not be.
+
+        That is where nobody is left to send to, where it was cancelled or taken over just now, or where
+        this process slept between the note and the call.
+        """
+        held, began = self._held, time.monotonic()
+        async with self._db.transaction(held.org_id) as session:
+            await repository.suppress(session, held.id)
+            people = [p for p in await repository.recipients(session, held.id) if _open(p.status)]
+            if not people:
+                await repository.end(
+                    session, held.id, hand_ins=held.hand_ins, status="failed",
+                    error="all_suppressed",
+                )  # fmt: skip
+                return None
+            message = self._message(payload, people)
+            number = await repository.mark_sending(session, held, link.account_id)
+        if number is None:
+            return None
+        if time.monotonic() - began > _STALE_SECONDS:
+            await self.later(None, 0.0)  # no call was made: queued again, unless it was taken over
+            return None
+        self._status, self._looks = "sending", 0
+        return number, message
 
     async def _payload(self) -> Payload | None:
         held = self._held
@@ -184,6 +200,20 @@ class _Handover:
             await self.later("content_unreadable", _STANDSTILL_SECONDS)
             return None
         return Payload.unpack(packed)
+
+    def _message(self, payload: Payload, people: Sequence[TransactionalRecipient]) -> Message:
+        held, keys = self._held, self._resources.keys
+        return payload.to(
+            [
+                Person(
+                    p.no,
+                    p.email or "",
+                    p.type,
+                    p.own and keys.open(p.own, context=own_context(held.org_id, held.id, p.no)),
+                )
+                for p in people
+            ]
+        )
 
     async def _not_taken(self, link: links.Link, error: MailchimpError, number: int) -> None:
         """Mailchimp has surely not taken it: back into the queue, or refused for good."""
@@ -330,10 +360,10 @@ def _open(status: str) -> bool:
     return status in ("pending", "unconfirmed")
 
 
-async def _call(link: links.Link, payload: Payload) -> tuple[RecipientOutcome, ...]:
+async def _call(
+    link: links.Link, payload: Payload, message: Message
+) -> tuple[RecipientOutcome, ...]:
     """The one call that must not be made twice."""
     if payload.template is None:
-        return await link.client.send(payload.message)
-    return await link.client.send_template(
-        payload.template, payload.message, content=payload.content
-    )
+        return await link.client.send(message)
+    return await link.client.send_template(payload.template, message, content=payload.content)

@@ -105,6 +105,10 @@ _TIDY: Final = (
     text("""update transactional_messages set payload = null where org_id = :org
              and status = 'unconfirmed' and payload is not null
              and handed_in_at < now() - interval '30 days'"""),
+    # also what is left of messages that a report confirmed
+    text("""update transactional_recipients r set own = null from transactional_messages m
+             where r.org_id = :org and r.own is not null and m.id = r.message_id
+               and m.payload is null"""),
 )
 
 

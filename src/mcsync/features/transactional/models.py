@@ -107,7 +107,11 @@ class TransactionalMessage(Identified, OrgScoped, Timestamped, Base):
 
 
 class TransactionalRecipient(OrgScopedRow, Base):
-    """One recipient of a message and what became of it there. ``email`` is null once erased."""
+    """One recipient of a message and what became of it there. ``email`` is null once erased.
+
+    ``own`` seals what belongs to this recipient alone, its name and merge values, as long as the message's
+    content is kept.
+    """
 
     __tablename__ = "transactional_recipients"
 
@@ -118,6 +122,7 @@ class TransactionalRecipient(OrgScopedRow, Base):
     email: Mapped[str | None]
     address_key: Mapped[UUID | None]
     type: Mapped[str]
+    own: Mapped[str | None]
     provider_id: Mapped[str | None]
     status: Mapped[str] = mapped_column(server_default="pending")
     reason: Mapped[str | None]

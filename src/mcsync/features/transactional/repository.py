@@ -24,10 +24,10 @@ RANKS: Final = (
 """What is known of a recipient only ever moves on in this order: reports come late and out of order."""
 
 _ADD_RECIPIENTS = text("""
-insert into transactional_recipients (org_id, message_id, no, email, address_key, type)
-select :org, :message, no, email, address_key, type
+insert into transactional_recipients (org_id, message_id, no, email, address_key, type, own)
+select :org, :message, no, email, address_key, type, own
   from json_to_recordset(cast(:rows as json))
-       as t(no integer, email text, address_key uuid, type text)
+       as t(no integer, email text, address_key uuid, type text, own text)
 """)
 _OUTCOMES = text("""
 select message_id, status, count(*) from transactional_recipients
@@ -50,7 +50,7 @@ returning 1
 """)
 _SUPPRESS = text("""
 update transactional_recipients r set status = 'rejected', reason = 'suppressed'
- where r.org_id = :org and r.message_id = :message and r.status = 'pending'
+ where r.org_id = :org and r.message_id = :message and r.status in ('pending', 'unconfirmed')
    and (r.email is null or exists (
         select from suppressions s where s.org_id = :org and s.kind = 'address'
           and s.key = r.address_key and s.lifted_at is null))
@@ -228,6 +228,7 @@ async def cancel(session: AsyncSession, message_id: UUID) -> bool:
         )
         .values(status="cancelled")
     )
+    await _forget_own(session, message_id)
     return True
 
 
@@ -343,7 +344,23 @@ async def end(
             "error": error,
         },
     )
-    return done.first() is not None
+    if done.first() is None:
+        return False
+    if status != "unconfirmed":
+        await _forget_own(session, message_id)
+    return True
+
+
+async def _forget_own(session: AsyncSession, message_id: UUID) -> None:
+    await session.execute(
+        update(Recipient)
+        .where(
+            Recipient.org_id == org_of(session),
+            Recipient.message_id == message_id,
+            Recipient.own.is_not(None),
+        )
+        .values(own=None)
+    )
 
 
 async def store_outcomes(

@@ -12,10 +12,17 @@ from mcsync.core.db import org_of
 from mcsync.core.resources import Resources
 from mcsync.features.transactional import connections
 from mcsync.features.transactional.service import context as message_context
+from mcsync.features.transactional.service import own_context
 
 _IDS: Final = text(
     "select id from transactional_messages where org_id = :org and payload is not null order by id"
 )
+_OWN_IDS: Final = text("""
+select message_id, no from transactional_recipients where org_id = :org and own is not null
+ order by message_id, no
+""")
+_OWN: Final = """select own from transactional_recipients
+ where org_id = :org and message_id = :id and no = :no"""
 _ONE: Final = "select payload from transactional_messages where org_id = :org and id = :id"
 
 
@@ -39,6 +46,26 @@ async def rewrap(resources: Resources, session: AsyncSession) -> int:
                     " where org_id = :org and id = :id"
                 ),
                 {**here, "payload": after},
+            )
+            count += 1
+    return count + await _rewrap_own(resources, session)
+
+
+async def _rewrap_own(resources: Resources, session: AsyncSession) -> int:
+    org_id, count = org_of(session), 0
+    for message_id, no in (await session.execute(_OWN_IDS, {"org": org_id})).all():
+        here = {"org": org_id, "id": message_id, "no": no}
+        before = await session.scalar(text(f"{_OWN} for update"), here)
+        if before is None:
+            continue
+        after = resources.keys.rewrap(before, own_context(org_id, message_id, no))
+        if after != before:
+            await session.execute(
+                text(
+                    "update transactional_recipients set own = :own"
+                    " where org_id = :org and message_id = :id and no = :no"
+                ),
+                {**here, "own": after},
             )
             count += 1
     return count
@@ -70,3 +97,7 @@ async def secrets(session: AsyncSession) -> AsyncIterator[tuple[str, str]]:
         found = await session.scalar(text(_ONE), {"org": org_id, "id": message_id})
         if found is not None:
             yield found, message_context(org_id, message_id)
+    for message_id, no in (await session.execute(_OWN_IDS, {"org": org_id})).all():
+        found = await session.scalar(text(_OWN), {"org": org_id, "id": message_id, "no": no})
+        if found is not None:
+            yield found, own_context(org_id, message_id, no)

@@ -6,6 +6,7 @@ A message is stored with the request and handed over by a job (handover.py).
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Final, cast
 from uuid import UUID
@@ -24,13 +25,15 @@ from mcsync.core.web.schemas import Page
 from mcsync.features import audit
 from mcsync.features.audit import AuditAction
 from mcsync.features.transactional import links, repository
-from mcsync.features.transactional.content import (
-    Payload,
-    SendInput,
-    SendTemplateInput,
-    payload_of,
-)
+from mcsync.features.transactional.content import SendInput, SendTemplateInput
 from mcsync.features.transactional.models import TransactionalMessage, TransactionalRecipient
+from mcsync.features.transactional.payload import (
+    Payload,
+    Person,
+    message_of,
+    payload_of,
+    people_of,
+)
 from mcsync.features.transactional.schemas import (
     MessageDetail,
     MessageStatus,
@@ -48,6 +51,7 @@ from mcsync.features.transactional.schemas import (
 from mcsync.mailchimp import normalise_address
 from mcsync.mailchimp.transactional import (
     MergeVar,
+    Message,
     MessageTooLargeError,
     TemplateContent,
     UnknownTemplateError,
@@ -79,6 +83,11 @@ def context(org_id: UUID, message_id: UUID) -> str:
     return f"org:{org_id}|transactional_message|{message_id}"
 
 
+def own_context(org_id: UUID, message_id: UUID, no: int) -> str:
+    """Where what belongs to one recipient is sealed for."""
+    return f"org:{org_id}|transactional_recipient|{message_id}|{no}"
+
+
 async def send(
     resources: Resources, actor: Actor, given: SendInput | SendTemplateInput
 ) -> MessageView:
@@ -88,12 +97,14 @@ async def send(
     ``ConflictError`` (``transactional_not_connected``, ``idempotency_key_reused``); then nothing is stored.
     """
     if given.send_at is not None and given.send_at > resources.clock() + _FURTHEST:
-        message = "Mailchimp takes times up to a year ahead, and so does mcsync."
-        raise BadRequestError(message, code="send_at_too_far")
+        detail = "Mailchimp takes times up to a year ahead, and so does mcsync."
+        raise BadRequestError(detail, code="send_at_too_far")
     message_id = uuid7()
-    payload = payload_of(given, message_id.hex)
-    _check_size(payload)
-    packed, sealed = await asyncio.to_thread(_seal, resources, actor.org_id, message_id, payload)
+    message = message_of(given, message_id.hex)
+    _check_size(message)
+    sealed = await asyncio.to_thread(
+        _seal, resources, actor.org_id, message_id, payload_of(given, message), people_of(message)
+    )
     async with resources.db.transaction(actor.org_id) as session:
         await links.require_live(session)
         key = await resources.hash_keys.hash_key(session)
@@ -106,23 +117,25 @@ async def send(
             "id": message_id,
             "idempotency_digest": own_key,
             "request_digest": keyed_digest(key, "transactional_message", _request(given)),
-            "template": payload.template,
-            "tags": list(payload.message.tags),
-            "payload": sealed,
-            "size": len(packed),
+            "template": getattr(given, "template", None),
+            "tags": list(message.tags),
+            "payload": sealed.payload,
+            "size": sealed.size,
             "send_at": given.send_at,
             "allow_duplicates": given.allow_duplicates,
-            "next_attempt_at": max(given.send_at or resources.clock(), resources.clock()),
+            # without one the database's own clock decides, which is the one that is compared with
+            **({"next_attempt_at": given.send_at} if given.send_at else {}),
             "request_id": actor.request_id,
         }
         people = [
             {
-                "no": number,
+                "no": each.no,
                 "email": each.email,
                 "address_key": keyed_hash(key, "address", normalise_address(each.email)),
                 "type": each.type,
+                "own": each.own,
             }
-            for number, each in enumerate(payload.message.to, 1)
+            for each in sealed.people
         ]
         if not await repository.add(session, values, people):
             found = await repository.get_by_key(session, own_key or b"")
@@ -135,7 +148,7 @@ async def send(
         audit.record(
             session, actor, AuditAction.TRANSACTIONAL_SEND, entity="message", entity_id=message_id,
             diff={
-                "recipients": len(people), "template": payload.template, "sendAt": given.send_at,
+                "recipients": len(people), "template": values["template"], "sendAt": given.send_at,
             },
         )  # fmt: skip
         if given.send_at is None or given.send_at <= resources.clock():
@@ -280,9 +293,9 @@ async def list_rejects(
     )
 
 
-def _check_size(payload: Payload) -> None:
+def _check_size(message: Message) -> None:
     try:
-        check_size(payload.message)
+        check_size(message)
     except MessageTooLargeError as error:
         raise TooLargeError(
             f"The {error.part} has {error.size:,} bytes as it is sent, attachments as base64 included;"
@@ -292,11 +305,35 @@ def _check_size(payload: Payload) -> None:
         ) from error
 
 
+@dataclass(frozen=True, slots=True)
+class _Sealed:
+    """A message as it is stored. ``size``: bytes of the content before it was sealed."""
+
+    payload: str
+    people: list[Person]
+    size: int
+
+
 def _seal(
-    resources: Resources, org_id: UUID, message_id: UUID, payload: Payload
-) -> tuple[str, str]:
-    packed = payload.pack()
-    return packed, resources.keys.seal(packed, context=context(org_id, message_id))
+    resources: Resources,
+    org_id: UUID,
+    message_id: UUID,
+    payload: Payload,
+    people: list[Person],
+) -> _Sealed:
+    packed, keys = payload.pack(), resources.keys
+    return _Sealed(
+        keys.seal(packed, context=context(org_id, message_id)),
+        [
+            replace(
+                person,
+                own=person.own
+                and keys.seal(person.own, context=own_context(org_id, message_id, person.no)),
+            )
+            for person in people
+        ],
+        len(packed.encode()),
+    )
 
 
 def _request(given: SendInput | SendTemplateInput) -> str:
