@@ -39,9 +39,17 @@ PASSING = {
     "504_after": "mailchimp_unavailable",
 }
 
+FAULTS = [
+    fault
+    if fault in ("429_json", "500", "504_after")
+    else pytest.param(fault, marks=pytest.mark.chaos)
+    for fault in PASSING
+]
+"""The gate meets three of them at each call, ``make chaos`` all."""
+
 
 class TestTroubleThatPasses:
-    @pytest.mark.parametrize("fault", PASSING)
+    @pytest.mark.parametrize("fault", FAULTS)
     @pytest.mark.parametrize("call", CALLS)
     async def test_is_visible_and_tried_again(
         self, world: World, acts: Acts, person: str, call: str, fault: str

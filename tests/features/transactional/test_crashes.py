@@ -71,7 +71,14 @@ async def killed(process: subprocess.Popen[bytes]) -> None:
 @pytest.mark.slow
 class TestARealWorkerKilled:
     @pytest.mark.parametrize(
-        "point", ["after_claim", "in_call", "after_call", "while_recording", "after_recording"]
+        "point",
+        [
+            pytest.param("after_claim", marks=pytest.mark.chaos),
+            "in_call",
+            "after_call",
+            pytest.param("while_recording", marks=pytest.mark.chaos),
+            pytest.param("after_recording", marks=pytest.mark.chaos),
+        ],
     )
     async def test_goes_out_exactly_once_where_the_index_is_on_time(
         self, mail: Mail, settings: Settings, point: str
@@ -112,6 +119,7 @@ class TestARealWorkerKilled:
             "transactional.resend",
         ]
 
+    @pytest.mark.chaos
     async def test_many_messages_many_kills(self, mail: Mail, settings: Settings) -> None:
         await mail.sandbox.configure(
             latency={"baseMs": 40},
