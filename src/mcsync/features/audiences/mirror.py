@@ -162,6 +162,13 @@ with own as (  -- our own hashes behind each member that arrived
 )
 """
 
+# The member behind each row, by its key and nothing else (that is what ``offset 0`` is for): of a mirror
+# that was filled a minute ago the planner believes that nobody in it has a status or a time yet, and would
+# read all of it for every page.
+_MEMBER = """cross join lateral (
+    select * from audience_members
+    where audience_id = :audience and address_hash = {0}.mh offset 0) m"""
+
 # Of what just arrived: unsubscribed by the person. Under our own hashes, where a contact has or had the
 # address. Mailchimp tells whole seconds: of an opt-in and a withdrawal in the same second, the withdrawal
 # is the later one.
@@ -170,10 +177,10 @@ insert into pulled_withdrawals
 {_OWN}
 select o.h, max(m.last_changed) + interval '0.999999 seconds'
 from own o
-join audience_members m on m.audience_id = :audience and m.address_hash = o.mh
-     and m.status = 'unsubscribed' and m.unsubscribed_by = 'person'
-where exists (select from contacts c where c.org_id = :org and c.address_hash = o.h)
-   or exists (select from address_consents k where k.org_id = :org and k.address_hash = o.h)
+{_MEMBER.format("o")}
+where m.status = 'unsubscribed' and m.unsubscribed_by = 'person'
+  and (exists (select from contacts c where c.org_id = :org and c.address_hash = o.h)
+       or exists (select from address_consents k where k.org_id = :org and k.address_hash = o.h))
 group by o.h
 """
 
@@ -181,7 +188,7 @@ group by o.h
 # withdrawal may be the address's own, or that of a contact who moved to it since.
 _PULLED_OPT_INS = f"""
 insert into pulled_opt_ins
-{_OWN}, standing as materialized (  -- few, whatever the planner believes of a young mirror
+{_OWN}, standing as materialized (
     select o.mh, o.h, k.withdrawn_at as at, k.withdrawn_source as source
     from own o join address_consents k on k.org_id = :org and k.address_hash = o.h
     where k.withdrawn_at is not null and (k.given_at is null or k.given_at <= k.withdrawn_at)
@@ -193,8 +200,8 @@ insert into pulled_opt_ins
 )
 select s.h, m.timestamp_opt
 from standing s
-join audience_members m on m.audience_id = :audience and m.address_hash = s.mh
-     and m.status = 'subscribed' and m.timestamp_opt is not null
+{_MEMBER.format("s")}
+where m.status = 'subscribed' and m.timestamp_opt is not null
 group by s.h, m.timestamp_opt, m.source
 having m.timestamp_opt > max(s.at)
    and ((array_agg(s.source order by s.at desc))[1] = 'mailchimp' or {_FORM.format("m")})
@@ -202,11 +209,11 @@ union
 -- asked to confirm at the person's own request, and confirmed
 select o.h, m.timestamp_opt
 from own o
-join audience_members m on m.audience_id = :audience and m.address_hash = o.mh
-     and m.requested_at is not null and m.status = 'subscribed'
-     and m.timestamp_opt >= date_trunc('second', m.requested_at)
-     and m.timestamp_opt < m.requested_at + interval '70 days'  -- a pending one lapses before
-where coalesce(m.source, '') not ilike 'admin%'
+{_MEMBER.format("o")}
+where m.requested_at is not null and m.status = 'subscribed'
+  and m.timestamp_opt >= date_trunc('second', m.requested_at)
+  and m.timestamp_opt < m.requested_at + interval '70 days'  -- a pending one lapses before
+  and coalesce(m.source, '') not ilike 'admin%'
 """
 
 _ANSWERED = """
