@@ -44,6 +44,9 @@ demo: $(INSTALLED) ## start everything on free ports, sync the example contacts,
 dev: $(INSTALLED) ## the same stack, kept running, with its data in .mcsync/
 	@$(BIN)/mcsync dev
 
+# Half of what a test does is waiting, for processes that start or leases that run out.
+WORKERS ?= $(shell $(BIN)/python -c 'import os; print(max(4, os.cpu_count() or 4))')
+
 lint: $(INSTALLED) ## style, types, architecture, the published API
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -52,10 +55,10 @@ lint: $(INSTALLED) ## style, types, architecture, the published API
 	@$(BIN)/mcsync openapi --check
 
 test: lint ## the whole gate: lint, then every test (with the migrations' check among them)
-	@$(BIN)/pytest -q -n logical -m "not chaos" $(TESTS)
+	@$(BIN)/pytest -q -n $(WORKERS) -m "not chaos" $(TESTS)
 
 quick: $(INSTALLED) ## the tests that take no ten seconds and start no stack
-	@$(BIN)/pytest -q -n logical -m "not chaos and not e2e and not slow" $(TESTS)
+	@$(BIN)/pytest -q -n $(WORKERS) -m "not chaos and not e2e and not slow" $(TESTS)
 
 chaos: $(INSTALLED) ## end servers and workers on purpose while they sync
 	@$(BIN)/pytest -q -m chaos $(TESTS)
