@@ -150,7 +150,8 @@ class _Hold:
         if not held.scrubbed:
             await self._scrub_large(subject, hash_key)
         reach = Reach(self._resources, held, subject, hash_key)
-        while due := await self._due():
+        # after trouble it is let go, and looked at again when that is due
+        while not reach.failed and (due := await self._due()):
             self._check()
             await reach.round(due, self._check)
         async with self._db.transaction(held.org_id) as session:
