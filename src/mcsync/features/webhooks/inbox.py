@@ -41,13 +41,17 @@ with event as (
             :fired_at, :dedupe)
     on conflict (audience_id, dedupe) do nothing
     returning address_hash
-), held as (
-    update audience_members m set hold_until = now() + interval '{HOLD_MINUTES} minutes'
-    from event where cast(:reduces as boolean)
+), free as (  -- whoever has the row locked is writing what Mailchimp just told: nobody waits for that
+    select m.audience_id, m.address_hash from audience_members m, event
+    where cast(:reduces as boolean)
       and m.audience_id = :audience and m.address_hash = event.address_hash
       -- not where a read has shown it already: in a flood of posts a pull is ahead of most of them
       and not coalesce(m.status in ('unsubscribed', 'cleaned') and m.last_changed >= :fired_at
                        and (m.status = 'cleaned' or m.unsubscribed_by = 'person'), false)
+    for update of m skip locked
+), held as (
+    update audience_members m set hold_until = now() + interval '{HOLD_MINUTES} minutes'
+    from free f where m.audience_id = f.audience_id and m.address_hash = f.address_hash
 ), seen as (
     update webhook_endpoints set last_event_at = now()
     where id = :endpoint
