@@ -274,6 +274,7 @@ class TestKilled:
         )  # fmt: skip
         copying = (
             "select count(*) from pg_stat_activity where query ilike 'copy %' and state = 'active'"
+            " and datname = current_database()"
         )
         async with asyncio.timeout(30):
             while not await world.onlooker.fetchval(copying):  # noqa: ASYNC110 - of another process

@@ -1,6 +1,8 @@
 """Waking workers: ARQ as a bell, never as a store."""
 
 from mcsync.core.jobs.daily import DAILY_AT, last_due
+from mcsync.core.jobs.due import Due, ring_due, tick
+from mcsync.core.jobs.lease import FencedError, keep_alive, under_lease
 from mcsync.core.jobs.queue import (
     AUDIENCE_PULL,
     CAMPAIGN_STATS,
@@ -31,6 +33,12 @@ __all__ = [
     "TRANSACTIONAL_SEND",
     "WEBHOOK",
     "WEBHOOKS",
+    "Due",
+    "FencedError",
     "JobQueue",
+    "keep_alive",
     "last_due",
+    "ring_due",
+    "tick",
+    "under_lease",
 ]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Final
 from uuid import UUID
 
 import structlog
 from sqlalchemy import text
 
-from mcsync.core.jobs import CAMPAIGN_STATS
+from mcsync.core import jobs
+from mcsync.core.jobs import CAMPAIGN_STATS, Due, tick
 from mcsync.core.resources import Resources
 from mcsync.features.campaigns import repository
 
@@ -16,20 +18,12 @@ _log = structlog.get_logger(__name__)
 
 EVERY_HOURS = 6
 """``mailchimp-campaign-stats-refresh`` is due at 00:00, 06:00, 12:00 and 18:00 UTC."""
-_MOST = 100
+_DUE: Final = Due("mcsync_due_campaigns", CAMPAIGN_STATS)
 
 
 async def ring_due(resources: Resources) -> int:
     """Rings for every round that is due and that nobody holds. Answers how many."""
-    async with resources.db.system() as session:
-        due = (
-            await session.execute(
-                text("select * from mcsync_due_campaigns(:most)"), {"most": _MOST}
-            )
-        ).all()
-    for round_ in due:
-        await resources.jobs.ring(CAMPAIGN_STATS, round_.org_id, round_.org_id, epoch=round_.epoch)
-    return len(due)
+    return await jobs.ring_due(resources.db, resources.jobs, _DUE)
 
 
 def last_due(now: datetime) -> datetime:
@@ -46,38 +40,21 @@ def delay(org_id: UUID, spread: int) -> float:
 async def schedule(resources: Resources) -> int:
     """``mailchimp-campaign-stats-refresh``: makes a round due for each connected organisation.
 
-    Does nothing where the latest tick was already served; makes up one that was missed while no worker
-    was running. One process at a time (the row is locked). Answers how many rounds were made due.
+    Does nothing where the latest tick was already served. Answers how many rounds were made due.
     """
     due = last_due(resources.clock())
-    async with resources.db.system() as tick:
-        await tick.execute(
-            text(
-                """insert into job_ticks (job, due_at) values (:job, :before)
-                   on conflict (job) do nothing"""
-            ),
-            {"job": CAMPAIGN_STATS, "before": due - timedelta(hours=EVERY_HOURS)},
-        )
-        served = await tick.scalar(
-            text("select due_at from job_ticks where job = :job for update skip locked"),
-            {"job": CAMPAIGN_STATS},
-        )
-        if served is None or served >= due:
+    never = due - timedelta(hours=EVERY_HOURS)
+    async with tick(resources.db, CAMPAIGN_STATS, due, served_before=never) as session:
+        if session is None:
             return 0
-        organisations = list(
-            (
-                await tick.execute(text("select * from mcsync_connected_organisation_ids()"))
-            ).scalars()
+        organisations = await session.execute(
+            text("select * from mcsync_connected_organisation_ids()")
         )
         armed = 0
-        for org_id in organisations:
-            async with resources.db.transaction(org_id) as session:
+        for org_id in organisations.scalars():
+            async with resources.db.transaction(org_id) as arming:
                 armed += await repository.arm(
-                    session, due, delay(org_id, resources.settings.campaign_spread_seconds)
+                    arming, due, delay(org_id, resources.settings.campaign_spread_seconds)
                 )
-        await tick.execute(
-            text("update job_ticks set due_at = :due where job = :job"),
-            {"job": CAMPAIGN_STATS, "due": due},
-        )
     _log.info("campaign_refresh_due", rounds=armed)
     return armed

@@ -10,9 +10,7 @@ import orjson
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-
-class FencedError(Exception):
-    """Another worker has taken this erasure over: stop at once, write nothing."""
+from mcsync.core.jobs import FencedError
 
 
 @dataclass(frozen=True, slots=True)

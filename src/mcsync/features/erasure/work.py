@@ -20,7 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from mcsync.core.crash import crash_point
 from mcsync.core.crypto import SecretError
-from mcsync.core.jobs import ERASURE
+from mcsync.core.jobs import ERASURE, FencedError, under_lease
 from mcsync.core.resources import Resources
 from mcsync.features.erasure import completion, leases, repository, stores
 from mcsync.features.erasure.models import ErasureTarget
@@ -63,46 +63,24 @@ class _Hold:
         self._held = held
         self._stopping = stopping
         self._started = time.monotonic()
-        self._fenced = False
 
     async def work(self) -> None:
         """Works until it is done, waits, or is handed over. Never raises but on cancellation."""
-        work = asyncio.create_task(self._guarded())
-        pulse = asyncio.create_task(self._pulse(work))
-        try:
-            await work
-        except asyncio.CancelledError:
-            work.cancel()
-            await asyncio.gather(work, return_exceptions=True)
-            if not self._fenced:
-                await asyncio.shield(self._hand_over())
-                raise
-        finally:
-            pulse.cancel()
-            await asyncio.gather(pulse, return_exceptions=True)
+        await under_lease(
+            self._guarded(), renew=self._renew, hand_over=self._hand_over, erasure=str(self._held.id),
+            lease_seconds=self._resources.settings.run_lease_seconds,
+        )  # fmt: skip
 
-    async def _pulse(self, work: asyncio.Task[None]) -> None:
+    async def _renew(self) -> None:
         lease = self._resources.settings.run_lease_seconds
-        while True:
-            await asyncio.sleep(lease / 3)
-            try:
-                async with self._db.transaction(self._held.org_id) as session:
-                    await leases.renew(session, self._held, lease_seconds=lease)
-            except leases.FencedError:
-                if not work.done():
-                    self._fenced = True
-                    work.cancel()
-                return
-            except (DBAPIError, OSError) as error:
-                _log.warning(
-                    "lease_not_renewed", erasure=str(self._held.id), error=type(error).__name__
-                )
+        async with self._db.transaction(self._held.org_id) as session:
+            await leases.renew(session, self._held, lease_seconds=lease)
 
     async def _guarded(self) -> None:
         log = _log.bind(erasure=str(self._held.id), org=str(self._held.org_id))
         try:
             await self._steps()
-        except leases.FencedError:
+        except FencedError:
             log.info("erasure_fenced")
         except HandOver:
             await self._hand_over()
@@ -121,7 +99,7 @@ class _Hold:
         try:
             async with self._db.transaction(self._held.org_id) as session:
                 await leases.postpone(session, self._held, seconds=seconds, error=code)
-        except (leases.FencedError, DBAPIError, OSError) as error:
+        except (FencedError, DBAPIError, OSError) as error:
             # then the lease runs out by itself, and the dispatcher finds the erasure
             _log.info("not_postponed", erasure=str(self._held.id), error=type(error).__name__)
 
@@ -132,7 +110,7 @@ class _Hold:
                     session, self._held,
                     "lease_until = null, lease_owner = null, next_attempt_at = clock_timestamp()",
                 )  # fmt: skip
-        except leases.FencedError:
+        except FencedError:
             return
         await self._resources.jobs.ring(
             ERASURE, self._held.id, self._held.org_id, epoch=self._held.epoch

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
-from uuid import UUID
 
 import structlog
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from mcsync.core import jobs
 from mcsync.core.auth import Actor
 from mcsync.core.db import after_commit, org_of
-from mcsync.core.jobs import SOURCE_PULL, last_due
+from mcsync.core.jobs import SOURCE_PULL, Due, last_due, tick
 from mcsync.core.resources import Resources
 from mcsync.features import audit
 from mcsync.features.audit import AuditAction
@@ -22,20 +21,12 @@ from mcsync.features.sources import pulls
 
 _log = structlog.get_logger(__name__)
 
-_MOST: Final = 100
+_DUE: Final = Due("mcsync_due_source_pulls", SOURCE_PULL)
 
 
 async def ring_due(resources: Resources) -> int:
     """Rings for every pull that is due and that nobody holds. Answers how many."""
-    async with resources.db.system() as session:
-        due = (
-            await session.execute(
-                text("select * from mcsync_due_source_pulls(:most)"), {"most": _MOST}
-            )
-        ).all()
-    for row in due:
-        await resources.jobs.ring(SOURCE_PULL, row.pull_id, row.org_id, epoch=row.epoch)
-    return len(due)
+    return await jobs.ring_due(resources.db, resources.jobs, _DUE)
 
 
 async def schedule(resources: Resources) -> int:
@@ -45,27 +36,14 @@ async def schedule(resources: Resources) -> int:
     asking twice asks once. Answers how many pulls were made.
     """
     due = last_due(resources.clock())
-    async with resources.db.system() as tick:
-        await tick.execute(
-            text(
-                "insert into job_ticks (job, due_at) values (:job, :due) on conflict (job) do nothing"
-            ),
-            {"job": SOURCE_PULL, "due": due},
-        )
-        served = await tick.scalar(
-            text("select due_at from job_ticks where job = :job for update skip locked"),
-            {"job": SOURCE_PULL},
-        )
-        if served is None or served >= due:
+    async with tick(resources.db, SOURCE_PULL, due) as session:
+        if session is None:
             return 0
         made = 0
-        async for org_id in _organisations(tick):
-            async with resources.db.transaction(org_id) as session:
-                made += await _ask(resources, session, due)
-        await tick.execute(
-            text("update job_ticks set due_at = :due where job = :job"),
-            {"job": SOURCE_PULL, "due": due},
-        )
+        found = await session.execute(text("select * from mcsync_source_organisation_ids()"))
+        for org_id in found.scalars():
+            async with resources.db.transaction(org_id) as asking:
+                made += await _ask(resources, asking, due)
     _log.info("scheduled_pulls", pulls=made)
     return made
 
@@ -93,9 +71,3 @@ async def _ask(resources: Resources, session: AsyncSession, due: datetime) -> in
         )  # fmt: skip
         after_commit(session, partial(resources.jobs.ring, SOURCE_PULL, pull_id, org_id))
     return len(made)
-
-
-async def _organisations(session: AsyncSession) -> AsyncIterator[UUID]:
-    found = await session.execute(text("select * from mcsync_source_organisation_ids()"))
-    for org_id in found.scalars().all():
-        yield org_id

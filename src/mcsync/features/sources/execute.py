@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from mcsync.core.auth import Actor
 from mcsync.core.errors import ConflictError
-from mcsync.core.jobs import SOURCE_PULL
+from mcsync.core.jobs import SOURCE_PULL, FencedError, under_lease
 from mcsync.core.resources import Resources
 from mcsync.features import audit
 from mcsync.features.audit import AuditAction
@@ -65,49 +65,28 @@ class _Execution:
         self._log = _log.bind(pull=str(pull.id), org=str(pull.org_id), epoch=pull.epoch)
 
     async def execute(self) -> None:
-        """Never raises but on cancellation."""
-        work = asyncio.create_task(self._work())
-        pulse = asyncio.create_task(self._pulse(work))
-        stop = asyncio.create_task(self._stopping.wait())
-        try:
-            await asyncio.wait({work, stop}, return_when=asyncio.FIRST_COMPLETED)
-            if not work.done():
-                await self._let_go(work)
-        except asyncio.CancelledError:
-            await asyncio.shield(self._let_go(work))
-            raise
-        finally:
-            for task in (pulse, stop):
-                task.cancel()
-            await asyncio.gather(pulse, stop, work, return_exceptions=True)
+        """Never raises but on cancellation. Stopped in the middle, nothing was stored."""
+        await under_lease(
+            self._work(), renew=self._renew, hand_over=self._hand_over, stopping=self._stopping,
+            lease_seconds=self._resources.settings.run_lease_seconds, pull=str(self._pull.id),
+        )  # fmt: skip
 
-    async def _let_go(self, work: asyncio.Task[None]) -> None:
-        """Stops in the middle: nothing was stored, another worker begins anew at once."""
-        work.cancel()
-        await asyncio.gather(work, return_exceptions=True)
+    async def _renew(self) -> None:
+        lease = self._resources.settings.run_lease_seconds
+        async with self._db.transaction(self._pull.org_id) as session:
+            await pulls.renew(session, self._pull, lease_seconds=lease)
+
+    async def _hand_over(self) -> None:
         try:
             async with self._db.transaction(self._pull.org_id) as session:
                 await pulls.hand_over(session, self._pull)
-        except (pulls.FencedError, DBAPIError, OSError):
+        except (FencedError, DBAPIError, OSError):
             self._log.info("pull_not_handed_over")
-
-    async def _pulse(self, work: asyncio.Task[None]) -> None:
-        lease = self._resources.settings.run_lease_seconds
-        while True:
-            await asyncio.sleep(lease / 3)
-            try:
-                async with self._db.transaction(self._pull.org_id) as session:
-                    await pulls.renew(session, self._pull, lease_seconds=lease)
-            except pulls.FencedError:
-                work.cancel()
-                return
-            except (DBAPIError, OSError) as error:
-                self._log.warning("lease_not_renewed", error=type(error).__name__)
 
     async def _work(self) -> None:
         try:
             await self._steps()
-        except pulls.FencedError:
+        except FencedError:
             self._log.info("pull_fenced")
         except Exception as error:  # noqa: BLE001 - whatever it is, the row tells
             failure = _verdict(error)
@@ -185,7 +164,7 @@ class _Execution:
                     session, self._actor, AuditAction.SOURCES_FINISH, entity="source",
                     entity_id=self._pull.source_id, diff={"status": status, "code": failure.code},
                 )  # fmt: skip
-        except pulls.FencedError:
+        except FencedError:
             self._log.info("pull_fenced")
         except (DBAPIError, OSError) as error:
             # the lease runs out, and another worker begins anew

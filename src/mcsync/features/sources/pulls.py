@@ -16,12 +16,9 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from mcsync.core.db import org_of
+from mcsync.core.jobs import FencedError
 
 LIVE = ("queued", "pulling")
-
-
-class FencedError(Exception):
-    """Another worker has taken this pull over: stop at once, write nothing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,13 +12,13 @@ from typing import Final
 from uuid import UUID
 
 import structlog
-from sqlalchemy import text
 
+from mcsync.core import jobs
 from mcsync.core.auth import Actor
 from mcsync.core.crypto import keyed_hash
 from mcsync.core.db import after_commit
 from mcsync.core.errors import ConflictError, McsyncError, NotFoundError, ThrottledError
-from mcsync.core.jobs import FORM_POST
+from mcsync.core.jobs import FORM_POST, Due
 from mcsync.core.resources import Resources
 from mcsync.features import audit
 from mcsync.features.audiences import repository as audiences
@@ -40,7 +40,6 @@ _GIVE_UP_DAYS: Final = 7
 """A confirmation that comes later than this would surprise."""
 _WAIT_FOR_WITHDRAWAL_SECONDS: Final = 5.0
 _WAIT_FOR_KEY_SECONDS: Final = 300.0
-_MOST = 100
 
 
 async def post(
@@ -122,17 +121,12 @@ def _not_for_this() -> NotFoundError:
 # ---- behind the scenes
 
 
+_DUE: Final = Due("mcsync_due_form_posts", FORM_POST)
+
+
 async def ring_due(resources: Resources) -> int:
     """Rings for every form post that is due and that nobody holds. Answers how many."""
-    async with resources.db.system() as session:
-        due = (
-            await session.execute(
-                text("select * from mcsync_due_form_posts(:most)"), {"most": _MOST}
-            )
-        ).all()
-    for one in due:
-        await resources.jobs.ring(FORM_POST, one.request_id, one.org_id, epoch=one.epoch)
-    return len(due)
+    return await jobs.ring_due(resources.db, resources.jobs, _DUE)
 
 
 async def work_on(resources: Resources, org_id: UUID, request_id: UUID) -> None:

@@ -17,8 +17,9 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from mcsync.core.db import BY_KEY
+from mcsync.core.jobs import FencedError
 from mcsync.features.sync import decide
-from mcsync.features.sync.runs import Claimed, FencedError
+from mcsync.features.sync.runs import Claimed
 
 LOCK = "pg_advisory_xact_lock{shared}(hashtextextended(cast(:audience as text), 0))"
 """Takers share it, an order's barrier takes it alone for a moment: so an order sees every call that was

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from mcsync.core.auth import Actor
 from mcsync.core.errors import ConflictError
-from mcsync.core.jobs import SEGMENT_SYNC
+from mcsync.core.jobs import SEGMENT_SYNC, FencedError, under_lease
 from mcsync.core.resources import Resources
 from mcsync.features import audit
 from mcsync.features.audiences import repository as audiences
@@ -80,38 +80,18 @@ class Execution:
         self._actor = Actor.system(run.org_id, "mailchimp-segment-sync", request_id=run.request_id)
         self._started = time.monotonic()
         self._cancelled = False
-        self._fenced = False
 
     async def execute(self) -> None:
         """Works until the run ends, is handed over, or waits. Never raises but on cancellation."""
-        work = asyncio.create_task(self._work())
-        pulse = asyncio.create_task(self._pulse(work))
-        try:
-            await work
-        except asyncio.CancelledError:
-            work.cancel()
-            await asyncio.gather(work, return_exceptions=True)
-            if not self._fenced:
-                await asyncio.shield(self._hand_over())
-                raise
-        finally:
-            pulse.cancel()
-            await asyncio.gather(pulse, return_exceptions=True)
+        await under_lease(
+            self._work(), renew=self._renew, hand_over=self._hand_over, run=str(self._run.id),
+            lease_seconds=self._resources.settings.run_lease_seconds,
+        )  # fmt: skip
 
-    async def _pulse(self, work: asyncio.Task[None]) -> None:
+    async def _renew(self) -> None:
         lease = self._resources.settings.run_lease_seconds
-        while True:
-            await asyncio.sleep(lease / 3)
-            try:
-                async with self._db.transaction(self._run.org_id) as session:
-                    self._cancelled = await runs.renew(session, self._run, lease_seconds=lease)
-            except runs.FencedError:
-                if not work.done():
-                    self._fenced = True
-                    work.cancel()
-                return
-            except (DBAPIError, OSError) as error:
-                _log.warning("lease_not_renewed", run=str(self._run.id), error=type(error).__name__)
+        async with self._db.transaction(self._run.org_id) as session:
+            self._cancelled = await runs.renew(session, self._run, lease_seconds=lease)
 
     async def _check(self) -> None:
         if self._stopping.is_set() or time.monotonic() - self._started > SLICE_SECONDS:
@@ -123,7 +103,7 @@ class Execution:
         log = _log.bind(run=str(self._run.id), org=str(self._run.org_id), epoch=self._run.epoch)
         try:
             await self._steps()
-        except runs.FencedError:
+        except FencedError:
             log.info("run_fenced")
         except HandOver:
             await self._hand_over()
@@ -326,7 +306,7 @@ class Execution:
                 if not self._run.dry_run:
                     await self._mark_segment(session, status="error", code=code, detail=message)
                 await self._audit(session, "failed")
-        except runs.FencedError:
+        except FencedError:
             _log.info("run_fenced", run=str(self._run.id))
 
     async def _audience_gone(self) -> None:
@@ -352,7 +332,7 @@ class Execution:
                 await runs.postpone(
                     session, run, seconds=seconds, error={"code": code, "message": message}
                 )
-        except (runs.FencedError, DBAPIError, OSError) as error:
+        except (FencedError, DBAPIError, OSError) as error:
             # then the lease runs out by itself, and the dispatcher finds the run
             _log.info("not_postponed", run=str(run.id), error=type(error).__name__)
 

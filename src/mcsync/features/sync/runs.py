@@ -17,14 +17,11 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from mcsync.core.jobs import FencedError
 from mcsync.features.audiences.refusals import COLUMNS as REFUSAL_COLUMNS
 
 LIVE = ("queued", "pulling", "planning", "pushing")
 ENDED = ("succeeded", "succeeded_with_errors", "failed", "cancelled")
-
-
-class FencedError(Exception):
-    """Another worker has taken this run over: stop at once, write nothing."""
 
 
 @dataclass(frozen=True, slots=True)

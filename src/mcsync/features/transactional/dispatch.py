@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-from sqlalchemy import text
+from typing import Final
 
+from mcsync.core import jobs
 from mcsync.core.auth.organisations import organisation_ids
-from mcsync.core.jobs import TRANSACTIONAL_OUTCOMES, TRANSACTIONAL_SEND
+from mcsync.core.jobs import TRANSACTIONAL_OUTCOMES, TRANSACTIONAL_SEND, Due
 from mcsync.core.resources import Resources
 from mcsync.features.transactional import hooks, inbox
 
-_MOST = 100
+_DUE: Final = (
+    Due("mcsync_due_messages", TRANSACTIONAL_SEND),
+    Due("mcsync_due_outcomes", TRANSACTIONAL_OUTCOMES),
+)
 
 
 async def ring_due(resources: Resources) -> int:
     """Rings for every message and organisation with something due. Answers how many."""
-    async with resources.db.system() as session:
-        messages = (
-            await session.execute(text("select * from mcsync_due_messages(:most)"), {"most": _MOST})
-        ).all()
-        outcomes = (
-            await session.scalars(text("select mcsync_due_outcomes(:most)"), {"most": _MOST})
-        ).all()
-    for row in messages:
-        await resources.jobs.ring(TRANSACTIONAL_SEND, row.message_id, row.org_id, epoch=row.epoch)
-    for org_id in outcomes:
-        await resources.jobs.ring(TRANSACTIONAL_OUTCOMES, org_id, org_id)
-    return len(messages) + len(outcomes)
+    return await jobs.ring_due(resources.db, resources.jobs, *_DUE)
 
 
 async def tidy(resources: Resources) -> None:

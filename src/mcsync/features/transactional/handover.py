@@ -8,7 +8,6 @@ after a crash looks; nobody hands it in again, until somebody asks for that or h
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Sequence
 from datetime import timedelta
@@ -16,11 +15,11 @@ from typing import Any, Final
 from uuid import UUID
 
 import structlog
-from sqlalchemy.exc import DBAPIError
 
 from mcsync.core.auth import Actor
 from mcsync.core.crypto import SecretError
 from mcsync.core.errors import ConflictError
+from mcsync.core.jobs import FencedError, keep_alive
 from mcsync.core.resources import Resources
 from mcsync.features import audit
 from mcsync.features.audit import AuditAction
@@ -89,12 +88,13 @@ async def work_on(resources: Resources, org_id: UUID, message_id: UUID, *, owner
 async def _pulse(resources: Resources, held: Claimed) -> None:
     """Keeps the lease while the call is under way; lost, the answer is recorded all the same."""
     lease = resources.settings.run_lease_seconds
-    while True:
-        await asyncio.sleep(lease / 3)
-        with contextlib.suppress(DBAPIError, OSError):
-            async with resources.db.transaction(held.org_id) as session:
-                if not await repository.renew(session, held, lease_seconds=lease):
-                    return
+
+    async def renew() -> None:
+        async with resources.db.transaction(held.org_id) as session:
+            if not await repository.renew(session, held, lease_seconds=lease):
+                raise FencedError
+
+    await keep_alive(renew, lease_seconds=lease, message_id=str(held.id))
 
 
 class _Handover:
