@@ -82,6 +82,11 @@ async def choose_organisation(resources: Resources, wanted: str | None) -> Organ
     raise NotFoundError(message, code="organisation_not_found")
 
 
+async def acting(resources: Resources, organisation: str | None) -> Actor:
+    """The operator, in the organisation that :func:`choose_organisation` finds."""
+    return operator((await choose_organisation(resources, organisation)).id)
+
+
 async def new_token(
     resources: Resources, org_id: UUID, *, name: str, role: Role | None,
     expires_at: datetime | None = None, audience_ids: Collection[str] | None = None,

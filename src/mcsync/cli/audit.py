@@ -10,10 +10,10 @@ from typing import Annotated, Any
 
 import typer
 
-from mcsync.cli.administration import choose_organisation, operator
+from mcsync.cli.administration import acting, choose_organisation
 from mcsync.cli.console import AsJson, Exit, OrgOption, Output, run
+from mcsync.cli.paging import dumped, every
 from mcsync.core.resources import Resources
-from mcsync.core.web.paging import MAX_LIMIT, PageParams
 from mcsync.features.audit import AuditAction, service
 from mcsync.features.audit.schemas import AuditFilter, ExportKind
 
@@ -44,17 +44,11 @@ def list_(
     wanted = _filter(action, actor, entity, since, until)
 
     async def work(resources: Resources) -> list[dict[str, Any]]:
-        acting = operator((await choose_organisation(resources, organisation)).id)
-        found: list[dict[str, Any]] = []
-        cursor: str | None = None
-        while len(found) < limit:
-            page = PageParams(min(MAX_LIMIT, limit - len(found)), cursor)
-            answer = await service.list_entries(resources, acting, page, wanted)
-            found += [item.model_dump(mode="json", by_alias=True) for item in answer.items]
-            cursor = answer.next_cursor
-            if cursor is None:
-                break
-        return found
+        who = await acting(resources, organisation)
+        found = await every(
+            lambda page: service.list_entries(resources, who, page, wanted), most=limit
+        )
+        return [dumped(entry) for entry in found]
 
     columns = {
         "seq": "#", "at": "when", "actorLabel": "who", "action": "what", "entityType": "of",
@@ -71,7 +65,7 @@ def verify(organisation: OrgOption = None, as_json: AsJson = False) -> None:
     async def work(resources: Resources) -> dict[str, Any]:
         chosen = await choose_organisation(resources, organisation)
         answer = await service.verify(resources, chosen.id)
-        return answer.model_dump(mode="json", by_alias=True)
+        return dumped(answer)
 
     found = run(out, work)
     told = (
@@ -103,10 +97,10 @@ def export(
     kind: ExportKind = "csv" if csv or file.suffix.lower() == ".csv" else "ndjson"
 
     async def work(resources: Resources) -> None:
-        acting = operator((await choose_organisation(resources, organisation)).id)
+        who = await acting(resources, organisation)
         target = sys.stdout.buffer if str(file) == "-" else file.open("wb")
         try:
-            async for piece in service.export(resources, acting, kind, wanted):
+            async for piece in service.export(resources, who, kind, wanted):
                 await asyncio.to_thread(target.write, piece)
             target.flush()
         finally:

@@ -10,12 +10,13 @@ from uuid import UUID
 import typer
 from rich.console import Console
 
-from mcsync.cli.administration import choose_organisation, operator
+from mcsync.cli.administration import acting
 from mcsync.cli.console import AsJson, Exit, OrgOption, Output, Yes, confirm, make_table, run
+from mcsync.cli.paging import dumped, every
 from mcsync.core.auth import Actor
 from mcsync.core.errors import BadRequestError, ConflictError, NotFoundError
 from mcsync.core.resources import Resources
-from mcsync.core.web.paging import MAX_LIMIT, PageParams
+from mcsync.core.web.paging import MAX_LIMIT
 from mcsync.features.campaigns import available, refresh, service
 from mcsync.features.campaigns.plot import spark
 from mcsync.features.campaigns.schemas import CampaignView
@@ -28,21 +29,8 @@ CampaignArgument = Annotated[
 ]
 
 
-async def _acting(resources: Resources, organisation: str | None) -> Actor:
-    return operator((await choose_organisation(resources, organisation)).id)
-
-
 async def _all(resources: Resources, actor: Actor, **filters: str | None) -> list[CampaignView]:
-    found: list[CampaignView] = []
-    cursor: str | None = None
-    while True:
-        page = await service.list_campaigns(
-            resources, actor, PageParams(MAX_LIMIT, cursor), **filters
-        )
-        found += page.items
-        cursor = page.next_cursor
-        if cursor is None:
-            return found
+    return await every(lambda page: service.list_campaigns(resources, actor, page, **filters))
 
 
 async def _chosen(resources: Resources, actor: Actor, wanted: str) -> CampaignView:
@@ -67,10 +55,10 @@ def campaigns_list(
         if status is not None and status not in get_args(Status):
             message = f"The status must be one of {', '.join(get_args(Status))}."
             raise BadRequestError(message)
-        actor = await _acting(resources, organisation)
+        actor = await acting(resources, organisation)
         found = await _all(resources, actor, status=status, search=search)
         grown = await service.last_opens(resources, actor, [one.id for one in found])
-        return [_dumped(one) | {"lastOpens": grown.get(one.id, [])} for one in found]
+        return [dumped(one) | {"lastOpens": grown.get(one.id, [])} for one in found]
 
     found = run(out, work)
     out.result(found, lambda console: show_campaigns(console, found))
@@ -87,15 +75,11 @@ def campaigns_available(
     out = Output(as_json)
 
     async def work(resources: Resources) -> list[dict[str, Any]]:
-        actor = await _acting(resources, organisation)
-        found: list[dict[str, Any]] = []
-        page = PageParams(limit, None)
-        while True:
-            answer = await available.list_available(resources, actor, page, search)
-            found += [_dumped(one) for one in answer.items]
-            if answer.next_cursor is None or len(found) >= limit:
-                return found[:limit]
-            page = PageParams(limit - len(found), answer.next_cursor)
+        actor = await acting(resources, organisation)
+        found = await every(
+            lambda page: available.list_available(resources, actor, page, search), most=limit
+        )
+        return [dumped(one) for one in found]
 
     columns = {
         "campaignId": "campaign", "title": "title", "status": "status", "sendTime": "sent",
@@ -114,8 +98,8 @@ def campaigns_track(
     out = Output(as_json)
 
     async def work(resources: Resources) -> dict[str, Any]:
-        actor = await _acting(resources, organisation)
-        return _dumped(await service.track(resources, actor, campaign_id))
+        actor = await acting(resources, organisation)
+        return dumped(await service.track(resources, actor, campaign_id))
 
     shown = run(out, work)
     out.result(shown, lambda console: show_campaign(console, shown))
@@ -133,12 +117,12 @@ def campaigns_refresh(
     out = Output(as_json)
 
     async def one(resources: Resources, wanted: str) -> dict[str, Any]:
-        actor = await _acting(resources, organisation)
+        actor = await acting(resources, organisation)
         chosen = await _chosen(resources, actor, wanted)
-        return _dumped(await service.refresh_stats(resources, actor, chosen.id))
+        return dumped(await service.refresh_stats(resources, actor, chosen.id))
 
     async def every(resources: Resources) -> dict[str, Any]:
-        actor = await _acting(resources, organisation)
+        actor = await acting(resources, organisation)
         await service.ask_round(resources, actor)
         outcome = await refresh.work_on(resources, actor.org_id, stopping=asyncio.Event())
         if outcome is None:
@@ -169,9 +153,9 @@ def campaigns_untrack(
     confirm(out, f"Stop tracking {campaign!r}?", yes=yes)
 
     async def work(resources: Resources) -> dict[str, Any]:
-        actor = await _acting(resources, organisation)
+        actor = await acting(resources, organisation)
         chosen = await _chosen(resources, actor, campaign)
-        return _dumped(await service.untrack(resources, actor, chosen.id))
+        return dumped(await service.untrack(resources, actor, chosen.id))
 
     shown = run(out, work)
     out.result(shown, lambda console: console.print("No longer tracked."))
@@ -188,23 +172,15 @@ def campaigns_history(
     out = Output(as_json)
 
     async def drawn(resources: Resources) -> str:
-        actor = await _acting(resources, organisation)
+        actor = await acting(resources, organisation)
         chosen = await _chosen(resources, actor, campaign)
         return await service.plot_history(resources, actor, chosen.id)
 
     async def told(resources: Resources) -> list[dict[str, Any]]:
-        actor = await _acting(resources, organisation)
+        actor = await acting(resources, organisation)
         tracking_id: UUID = (await _chosen(resources, actor, campaign)).id
-        found: list[dict[str, Any]] = []
-        cursor: str | None = None
-        while True:
-            page = await service.history(
-                resources, actor, PageParams(MAX_LIMIT, cursor), tracking_id
-            )
-            found += [_dumped(point) for point in page.items]
-            cursor = page.next_cursor
-            if cursor is None:
-                return found
+        found = await every(lambda page: service.history(resources, actor, page, tracking_id))
+        return [dumped(point) for point in found]
 
     if svg:
         typer.echo(run(out, drawn), nl=False)
@@ -214,11 +190,6 @@ def campaigns_history(
 
 
 # ------------------------------------------------------------------------------------- shown
-
-
-def _dumped(model: Any) -> dict[str, Any]:
-    shown: dict[str, Any] = model.model_dump(mode="json", by_alias=True)
-    return shown
 
 
 def _percent(rate: float | None) -> str:

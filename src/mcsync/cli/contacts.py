@@ -8,11 +8,11 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from mcsync.cli.administration import choose_organisation, operator
+from mcsync.cli.administration import acting
 from mcsync.cli.console import AsJson, Exit, OrgOption, Output, run
+from mcsync.cli.paging import dumped, every
 from mcsync.cli.upload import Upload, show_rejections
 from mcsync.core.resources import Resources
-from mcsync.core.web.paging import MAX_LIMIT, PageParams
 from mcsync.features.contacts import service
 from mcsync.features.contacts.repository import ContactFilter
 from mcsync.features.preferences.service import PreferencesConsentSink
@@ -35,14 +35,13 @@ def import_(
     given = Upload(out, file)
 
     async def work(resources: Resources) -> dict[str, Any]:
-        chosen = await choose_organisation(resources, organisation)
-        actor = operator(chosen.id)
+        actor = await acting(resources, organisation)
         with given.body() as body:
             result = await service.import_file(
                 resources, actor, body, given.kind, PreferencesConsentSink(resources, actor),
                 confirm_withdrawals=confirm_withdrawals,
             )  # fmt: skip
-        return result.model_dump(mode="json", by_alias=True)
+        return dumped(result)
 
     result = run(out, work)
     out.result(result, lambda console: show_import(console, result))
@@ -80,17 +79,11 @@ def list_(
     wanted = ContactFilter(None, department, location, None, search, include_left)
 
     async def work(resources: Resources) -> list[dict[str, Any]]:
-        actor = operator((await choose_organisation(resources, organisation)).id)
-        found: list[dict[str, Any]] = []
-        cursor: str | None = None
-        while len(found) < limit:
-            page = PageParams(min(MAX_LIMIT, limit - len(found)), cursor)
-            answer = await service.list_contacts(resources, actor, page, wanted)
-            found += [item.model_dump(mode="json", by_alias=True) for item in answer.items]
-            cursor = answer.next_cursor
-            if cursor is None:
-                break
-        return found
+        actor = await acting(resources, organisation)
+        found = await every(
+            lambda page: service.list_contacts(resources, actor, page, wanted), most=limit
+        )
+        return [dumped(contact) for contact in found]
 
     columns = {
         "entityType": "type", "entityId": "id", "email": "email", "firstName": "first name",
@@ -115,11 +108,11 @@ def explain(
     out = Output(as_json)
 
     async def work(resources: Resources) -> dict[str, Any]:
-        actor = operator((await choose_organisation(resources, organisation)).id)
+        actor = await acting(resources, organisation)
         answer = await explaining.explain(
             resources, actor, entity_type=entity_type, entity_id=entity_id, email=email
         )
-        return answer.model_dump(mode="json", by_alias=True)
+        return dumped(answer)
 
     answer = run(out, work)
     out.result(answer, lambda console: show_explanation(console, answer))

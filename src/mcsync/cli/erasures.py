@@ -11,8 +11,9 @@ from uuid import UUID
 import typer
 from rich.console import Console
 
-from mcsync.cli.administration import choose_organisation, operator
+from mcsync.cli.administration import acting, choose_organisation
 from mcsync.cli.console import AsJson, Exit, OrgOption, Output, make_table, run
+from mcsync.cli.paging import dumped
 from mcsync.core.resources import Resources
 from mcsync.core.web.paging import MAX_LIMIT, PageParams
 from mcsync.features.erasure import receipt, service
@@ -33,9 +34,9 @@ def erasures_list(
     status: ErasureStatus | None = "open" if open_only else None
 
     async def work(resources: Resources) -> list[dict[str, Any]]:
-        actor = operator((await choose_organisation(resources, organisation)).id)
+        actor = await acting(resources, organisation)
         page = await service.list_erasures(resources, actor, PageParams(limit, None), status)
-        return [item.model_dump(mode="json", by_alias=True) for item in page.items]
+        return [dumped(item) for item in page.items]
 
     columns = {
         "id": "id", "status": "status", "requestedAt": "requested", "completedAt": "completed",
@@ -57,9 +58,9 @@ def erasures_show(
     out = Output(as_json)
 
     async def work(resources: Resources) -> dict[str, Any]:
-        actor = operator((await choose_organisation(resources, organisation)).id)
+        actor = await acting(resources, organisation)
         view = await service.get(resources, actor, erasure_id)
-        return view.model_dump(mode="json", by_alias=True)
+        return dumped(view)
 
     shown = run(out, work)
     out.result(shown, lambda console: _show(console, shown))

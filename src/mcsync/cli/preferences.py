@@ -8,8 +8,9 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from mcsync.cli.administration import choose_organisation, operator
+from mcsync.cli.administration import acting
 from mcsync.cli.console import AsJson, Exit, OrgOption, Output, run
+from mcsync.cli.paging import dumped
 from mcsync.cli.upload import Upload, show_rejections
 from mcsync.core.resources import Resources
 from mcsync.features.preferences import importing
@@ -33,12 +34,12 @@ def import_(
     given = Upload(out, file)
 
     async def work(resources: Resources) -> dict[str, Any]:
-        actor = operator((await choose_organisation(resources, organisation)).id)
+        actor = await acting(resources, organisation)
         with given.body() as body:
             result = await importing.import_file(
                 resources, actor, body, given.kind, confirm_withdrawals=confirm_withdrawals
             )
-        return result.model_dump(mode="json", by_alias=True)
+        return dumped(result)
 
     result = run(out, work)
     out.result(result, lambda console: _show(console, result))

@@ -9,8 +9,9 @@ from uuid import UUID
 import typer
 from rich.console import Console
 
-from mcsync.cli.administration import choose_organisation, operator
+from mcsync.cli.administration import acting
 from mcsync.cli.console import AsJson, Exit, OrgOption, Output, Yes, confirm, make_table, run
+from mcsync.cli.paging import dumped, every
 from mcsync.cli.progress import RunProgress
 from mcsync.core.auth import Actor
 from mcsync.core.errors import NotFoundError
@@ -29,21 +30,9 @@ ACTIONS = ("add", "update", "resubscribe", "unsubscribe", "untag", "archive", "r
 ENDED_WELL = {"succeeded"}
 
 
-async def _acting(resources: Resources, organisation: str | None) -> Actor:
-    return operator((await choose_organisation(resources, organisation)).id)
-
-
 async def _all_segments(resources: Resources, actor: Actor) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
-    cursor: str | None = None
-    while True:
-        answer = await segments_service.list_segments(
-            resources, actor, PageParams(MAX_LIMIT, cursor)
-        )
-        found += [item.model_dump(mode="json", by_alias=True) for item in answer.items]
-        cursor = answer.next_cursor
-        if cursor is None:
-            return found
+    found = await every(lambda page: segments_service.list_segments(resources, actor, page))
+    return [dumped(segment) for segment in found]
 
 
 async def _segment_id(resources: Resources, actor: Actor, wanted: str) -> UUID:
@@ -60,7 +49,7 @@ def segments_list(organisation: OrgOption = None, as_json: AsJson = False) -> No
     out = Output(as_json)
 
     async def work(resources: Resources) -> list[dict[str, Any]]:
-        return await _all_segments(resources, await _acting(resources, organisation))
+        return await _all_segments(resources, await acting(resources, organisation))
 
     columns = {
         "id": "id", "name": "name", "audienceName": "audience", "segmentType": "type",
@@ -80,10 +69,10 @@ def segments_preview(
     out = Output(as_json)
 
     async def work(resources: Resources) -> dict[str, Any]:
-        actor = await _acting(resources, organisation)
+        actor = await acting(resources, organisation)
         wanted = PreviewInput(id=await _segment_id(resources, actor, segment), sample=sample)
         answer = await sync_service.preview(resources, actor, wanted)
-        return answer.model_dump(mode="json", by_alias=True)
+        return dumped(answer)
 
     preview = run(out, work)
     out.result(preview, lambda console: show_preview(console, preview))
@@ -101,7 +90,7 @@ def segments_sync(
     out = Output(as_json)
 
     async def work(resources: Resources) -> RunView:
-        actor = await _acting(resources, organisation)
+        actor = await acting(resources, organisation)
         chosen = await _segment_id(resources, actor, segment)
         started = await sync_service.start(resources, actor, chosen, dry_run=dry_run)
         if not watch:
@@ -116,12 +105,12 @@ async def _watched(out: Output, resources: Resources, actor: Actor, started: Run
     with RunProgress(out.errors, quiet=out.json) as progress:
         async for _, view in sync_service.watch(resources, actor, started.id, seen=0):
             last = view
-            progress.show(view.model_dump(mode="json", by_alias=True))
+            progress.show(dumped(view))
     return last
 
 
 def _finish(out: Output, view: RunView, *, watched: bool) -> None:
-    shown = view.model_dump(mode="json", by_alias=True)
+    shown = dumped(view)
     out.result(shown, lambda console: show_run(console, shown))
     if watched and view.status not in ENDED_WELL:
         raise typer.Exit(Exit.ATTENTION)
@@ -142,12 +131,12 @@ def runs_list(
     out = Output(as_json)
 
     async def work(resources: Resources) -> list[dict[str, Any]]:
-        actor = await _acting(resources, organisation)
+        actor = await acting(resources, organisation)
         chosen = await _segment_id(resources, actor, segment) if segment else None
         answer = await sync_service.list_runs(
             resources, actor, PageParams(limit, None), segment_id=chosen, status=status
         )
-        return [item.model_dump(mode="json", by_alias=True) for item in answer.items]
+        return [dumped(item) for item in answer.items]
 
     found = run(out, work)
 
@@ -176,7 +165,7 @@ def runs_show(
     out = Output(as_json)
 
     async def work(resources: Resources) -> dict[str, Any]:
-        actor = await _acting(resources, organisation)
+        actor = await acting(resources, organisation)
         shown = (await sync_service.get(resources, actor, run_id)).model_dump(
             mode="json", by_alias=True
         )
@@ -185,7 +174,7 @@ def runs_show(
                 resources, actor, PageParams(changes, None), run_id,
                 action=None, state=None, reason=None,
             )  # fmt: skip
-            shown["changes"] = [c.model_dump(mode="json", by_alias=True) for c in page.items]
+            shown["changes"] = [dumped(c) for c in page.items]
         return shown
 
     shown = run(out, work)
@@ -220,7 +209,7 @@ def _decide(
     confirm(out, f"{question} run {run_id}?", yes=yes)
 
     async def work(resources: Resources) -> RunView:
-        return await act(resources, await _acting(resources, organisation), run_id)
+        return await act(resources, await acting(resources, organisation), run_id)
 
     _finish(out, run(out, work), watched=False)
 

@@ -11,11 +11,10 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from mcsync.cli.administration import choose_organisation, operator
+from mcsync.cli.administration import acting
 from mcsync.cli.console import AsJson, Exit, OrgOption, Output, Yes, confirm, make_table, run
-from mcsync.core.auth import Actor
+from mcsync.cli.paging import dumped, every
 from mcsync.core.resources import Resources
-from mcsync.core.web.paging import MAX_LIMIT, PageParams
 from mcsync.features.sources import service
 from mcsync.features.sources.pulls import Wish
 from mcsync.features.sources.service import NewSource
@@ -26,10 +25,6 @@ sources = typer.Typer(
 
 NameArgument = Annotated[str, typer.Argument(help="Name or id of the source.")]
 _SHOWN = 20
-
-
-async def _acting(resources: Resources, organisation: str | None) -> Actor:
-    return operator((await choose_organisation(resources, organisation)).id)
 
 
 def _pairs(out: Output, given: list[str], option: str) -> dict[str, str]:
@@ -124,9 +119,9 @@ def add(
     )  # fmt: skip
 
     async def work(resources: Resources) -> dict[str, Any]:
-        actor = await _acting(resources, organisation)
+        actor = await acting(resources, organisation)
         made = await service.add(resources, actor, given, check=check)
-        return made.model_dump(mode="json", by_alias=True)
+        return dumped(made)
 
     made = run(out, work)
     out.result(
@@ -159,7 +154,7 @@ def try_out(
     out = Output(as_json)
 
     async def work(resources: Resources) -> dict[str, Any]:
-        actor = await _acting(resources, organisation)
+        actor = await acting(resources, organisation)
         trial = await service.try_out(resources, actor, name, most=rows)
         return {
             "counts": trial.counts, "sample": trial.sample, "rejections": trial.rejections,
@@ -227,11 +222,11 @@ def pull(
     wish = Wish(from_start, confirm_withdrawals, confirm_deletions)
 
     async def work(resources: Resources) -> dict[str, Any]:
-        actor = await _acting(resources, organisation)
+        actor = await acting(resources, organisation)
         view, rejections = await service.pull_now(
             resources, actor, name, wish, owner=f"cli:{socket.gethostname()}:{os.getpid()}"
         )
-        return {**view.model_dump(mode="json", by_alias=True), "firstRejections": rejections}
+        return {**dumped(view), "firstRejections": rejections}
 
     found = run(out, work)
     out.result(found, lambda console: _show_pull(console, found))
@@ -258,15 +253,9 @@ def list_(organisation: OrgOption = None, as_json: AsJson = False) -> None:
     out = Output(as_json)
 
     async def work(resources: Resources) -> list[dict[str, Any]]:
-        actor = await _acting(resources, organisation)
-        found: list[dict[str, Any]] = []
-        cursor: str | None = None
-        while True:
-            page = await service.list_sources(resources, actor, PageParams(MAX_LIMIT, cursor))
-            found += [item.model_dump(mode="json", by_alias=True) for item in page.items]
-            cursor = page.next_cursor
-            if cursor is None:
-                return found
+        actor = await acting(resources, organisation)
+        found = await every(lambda page: service.list_sources(resources, actor, page))
+        return [dumped(source) for source in found]
 
     columns = {
         "name": "name", "place": "place", "mode": "mode", "status": "status",
@@ -284,7 +273,7 @@ def remove(
     confirm(out, f"Remove the source {name}?", yes=yes)
 
     async def work(resources: Resources) -> dict[str, Any]:
-        removed = await service.remove(resources, await _acting(resources, organisation), name)
+        removed = await service.remove(resources, await acting(resources, organisation), name)
         return {"id": str(removed)}
 
     done = run(out, work)

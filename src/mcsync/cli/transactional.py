@@ -14,8 +14,9 @@ import typer
 from pydantic import ValidationError
 from rich.console import Console
 
-from mcsync.cli.administration import choose_organisation, operator
+from mcsync.cli.administration import acting
 from mcsync.cli.console import AsJson, Exit, OrgOption, Output, Yes, confirm, make_table, run
+from mcsync.cli.paging import dumped
 from mcsync.core.auth import Actor
 from mcsync.core.errors import BadRequestError, FieldProblem
 from mcsync.core.resources import Resources
@@ -32,10 +33,6 @@ MessageArgument = Annotated[UUID, typer.Argument(help="The message's id.")]
 Addresses = Annotated[list[str] | None, typer.Option(help="May be given several times.")]
 Pairs = Annotated[list[str] | None, typer.Option(help="NAME=VALUE; may be given several times.")]
 TextFile = Annotated[Path | None, typer.Option(exists=True, dir_okay=False)]
-
-
-async def _acting(resources: Resources, organisation: str | None) -> Actor:
-    return operator((await choose_organisation(resources, organisation)).id)
 
 
 @transactional.command("send")
@@ -75,7 +72,7 @@ def send(
     body = {name: value for name, value in given.items() if value is not None}
 
     async def work(resources: Resources) -> MessageView:
-        actor = await _acting(resources, organisation)
+        actor = await acting(resources, organisation)
         return await service.send(resources, actor, _checked(body))
 
     shown = run(out, work).model_dump(mode="json", by_alias=True)
@@ -128,12 +125,12 @@ def list_(
     out = Output(as_json)
 
     async def work(resources: Resources) -> list[dict[str, Any]]:
-        actor = await _acting(resources, organisation)
+        actor = await acting(resources, organisation)
         wanted: Any = status
         page = await service.list_messages(
             resources, actor, PageParams(limit, None), status=wanted, tag=tag, email=email
         )
-        return [item.model_dump(mode="json", by_alias=True) for item in page.items]
+        return [dumped(item) for item in page.items]
 
     found = run(out, work)
 
@@ -158,9 +155,9 @@ def show(
     out = Output(as_json)
 
     async def work(resources: Resources) -> dict[str, Any]:
-        actor = await _acting(resources, organisation)
+        actor = await acting(resources, organisation)
         found = await service.get(resources, actor, message_id)
-        return found.model_dump(mode="json", by_alias=True)
+        return dumped(found)
 
     shown = run(out, work)
     out.result(shown, lambda console: _show(console, shown))
@@ -200,7 +197,7 @@ def _act(
     confirm(out, f"{question} message {message_id}?", yes=yes)
 
     async def work(resources: Resources) -> MessageView:
-        return await act(resources, await _acting(resources, organisation), message_id)
+        return await act(resources, await acting(resources, organisation), message_id)
 
     shown = run(out, work).model_dump(mode="json", by_alias=True)
     out.result(shown, lambda console: _show(console, shown))
@@ -216,9 +213,9 @@ def templates(
     out = Output(as_json)
 
     async def work(resources: Resources) -> list[dict[str, Any]]:
-        actor = await _acting(resources, organisation)
+        actor = await acting(resources, organisation)
         found = await service.list_templates(resources, actor, label=label)
-        return [item.model_dump(mode="json", by_alias=True) for item in found.items]
+        return [dumped(item) for item in found.items]
 
     columns = {"template": "slug", "name": "name", "subject": "subject", "publishedAt": "published"}
     out.table(run(out, work), columns, empty="None: make one at Mailchimp Transactional")

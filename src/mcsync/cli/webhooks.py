@@ -7,11 +7,11 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from mcsync.cli.administration import choose_organisation, operator
+from mcsync.cli.administration import acting
 from mcsync.cli.console import AsJson, Exit, OrgOption, Output, Yes, confirm, run
+from mcsync.cli.paging import dumped, every
 from mcsync.core.auth import Actor
 from mcsync.core.resources import Resources
-from mcsync.core.web.paging import MAX_LIMIT, PageParams
 from mcsync.features.webhooks import service
 
 webhooks = typer.Typer(no_args_is_help=True, help="Webhooks: how Mailchimp reports to mcsync.")
@@ -24,14 +24,8 @@ _NONE = "None: they are registered by themselves once MCSYNC_PUBLIC_URL is set a
 
 
 async def _all(resources: Resources, actor: Actor) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
-    cursor: str | None = None
-    while True:
-        answer = await service.list_webhooks(resources, actor, PageParams(MAX_LIMIT, cursor))
-        found += [item.model_dump(mode="json", by_alias=True) for item in answer.items]
-        cursor = answer.next_cursor
-        if cursor is None:
-            return found
+    found = await every(lambda page: service.list_webhooks(resources, actor, page))
+    return [dumped(webhook) for webhook in found]
 
 
 @webhooks.command("list")
@@ -40,8 +34,7 @@ def webhooks_list(organisation: OrgOption = None, as_json: AsJson = False) -> No
     out = Output(as_json)
 
     async def work(resources: Resources) -> list[dict[str, Any]]:
-        chosen = await choose_organisation(resources, organisation)
-        return await _all(resources, operator(chosen.id))
+        return await _all(resources, await acting(resources, organisation))
 
     out.table(run(out, work), _COLUMNS, empty=_NONE)
 
@@ -52,9 +45,9 @@ def webhooks_check(organisation: OrgOption = None, as_json: AsJson = False) -> N
     out = Output(as_json)
 
     async def work(resources: Resources) -> list[dict[str, Any]]:
-        chosen = await choose_organisation(resources, organisation)
-        await service.check(resources, chosen.id)
-        return await _all(resources, operator(chosen.id))
+        who = await acting(resources, organisation)
+        await service.check(resources, who.org_id)
+        return await _all(resources, who)
 
     found = run(out, work)
     out.table(found, _COLUMNS, empty=_NONE)
@@ -74,8 +67,7 @@ def webhooks_rotate(
     confirm(out, f"Replace the webhook address of audience {audience}?", yes=yes)
 
     async def work(resources: Resources) -> dict[str, Any]:
-        chosen = await choose_organisation(resources, organisation)
-        actor = operator(chosen.id)
+        actor = await acting(resources, organisation)
         return (await service.rotate(resources, actor, audience)).model_dump(
             mode="json", by_alias=True
         )
