@@ -3,33 +3,24 @@
 from __future__ import annotations
 
 import io
-import logging
 from collections.abc import AsyncIterator, Iterator
 
 import httpx
 import pytest
-import structlog
 from fastapi import FastAPI
 
 from mcsync.core.auth import Role
-from mcsync.core.logging import configure_logging
 from mcsync.core.resources import Resources
-from mcsync.core.settings import Settings
 from tests.core.api import client_of, make_app, make_token
+from tests.support.logs import captured_logs
 from tests.support.organisations import Org
 
 
 @pytest.fixture(autouse=True)
 def log() -> Iterator[io.StringIO]:
     """What is logged during the test, as an operator would get it."""
-    stream = io.StringIO()
-    root = logging.getLogger()
-    before, level = root.handlers[:], root.level
-    configure_logging(Settings(log_level="DEBUG"), stream=stream)
-    yield stream
-    root.handlers[:] = before
-    root.setLevel(level)
-    structlog.reset_defaults()
+    with captured_logs() as stream:
+        yield stream
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from dataclasses import dataclass, field
 
-import uvicorn
+from tests.support.serving import serving as on_a_port
 
 Message = MutableMapping[str, object]
 Receive = Callable[[], Awaitable[Message]]
@@ -82,18 +82,5 @@ async def answer(send: Send, status: int, body: bytes) -> None:
 @contextlib.asynccontextmanager
 async def serving(app: Server) -> AsyncIterator[Server]:
     """Run the server on a free port of the loopback."""
-    config = uvicorn.Config(app, port=0, log_config=None, lifespan="off", ws="none")
-    server = uvicorn.Server(config)
-    # Left to the tests' runner.
-    server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign,assignment]
-    task = asyncio.create_task(server.serve())
-    try:
-        while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
-            await asyncio.sleep(0.005)
-        port = server.servers[0].sockets[0].getsockname()[1]
-        app.url = f"http://127.0.0.1:{port}"
+    async with on_a_port(app) as app.url:
         yield app
-    finally:
-        server.should_exit = True
-        server.force_exit = True
-        await task

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import io
-import logging
 from collections.abc import AsyncIterator, Iterator
 
 import asyncpg
 import pytest
-import structlog
 
-from mcsync.core.logging import configure_logging
-from mcsync.core.settings import Settings
+from tests.support.logs import captured_logs
 from tests.support.sandbox import SandboxProcess
 from tests.support.servers import VALKEY_DATABASES, Addresses
 from tests.walks.stage import Stage, open_stage
@@ -58,11 +55,5 @@ async def own_stage(
 @pytest.fixture(autouse=True)
 def log() -> Iterator[io.StringIO]:
     """What is logged during the test, as an operator would get it."""
-    stream = io.StringIO()
-    root = logging.getLogger()
-    before, level = root.handlers[:], root.level
-    configure_logging(Settings(log_level="DEBUG"), stream=stream)
-    yield stream
-    root.handlers[:] = before
-    root.setLevel(level)
-    structlog.reset_defaults()
+    with captured_logs() as stream:
+        yield stream

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import io
-import logging
 from collections.abc import Iterator
 
 import asyncpg
 import pytest
-import structlog
 
-from mcsync.core.logging import configure_logging
-from mcsync.core.settings import Settings
 from tests.features.erasure.acts import Acts
 from tests.features.sync.conftest import (  # noqa: F401 - fixtures
     before_push,
@@ -23,6 +19,7 @@ from tests.features.sync.conftest import (  # noqa: F401 - fixtures
     world,
 )
 from tests.features.sync.world import World
+from tests.support.logs import captured_logs
 
 
 @pytest.fixture
@@ -34,11 +31,5 @@ async def acts(world: World, onlooker: asyncpg.Connection) -> Acts:  # noqa: F81
 @pytest.fixture
 def log() -> Iterator[io.StringIO]:
     """What is logged during the test, as an operator would get it."""
-    stream = io.StringIO()
-    root = logging.getLogger()
-    before, level = root.handlers[:], root.level
-    configure_logging(Settings(log_level="DEBUG"), stream=stream)
-    yield stream
-    root.handlers[:] = before
-    root.setLevel(level)
-    structlog.reset_defaults()
+    with captured_logs() as stream:
+        yield stream

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-import logging
 import os
 import signal
 import socket
@@ -15,15 +14,14 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-import structlog
 
 from mcsync.core.errors import BadRequestError, McsyncError, UnavailableError
-from mcsync.core.logging import configure_logging
 from mcsync.core.settings import Settings
 from mcsync.features.sources import drivers, execute, service
 from mcsync.features.sources.errors import SourceError
 from mcsync.features.sources.schemas import PullInput
 from tests.features.sources.world import QUERY, World, tally
+from tests.support.logs import captured_logs
 
 ENDLESS = {
     "postgresql": "select count(*) as emp_no, 'x@y.example' as mail"
@@ -38,14 +36,8 @@ PLAIN = {"columns": {"entityId": "emp_no", "email": "mail"}}
 @pytest.fixture
 def log() -> Iterator[io.StringIO]:
     """What is logged during the test, as an operator would get it."""
-    stream = io.StringIO()
-    root = logging.getLogger()
-    before, level = root.handlers[:], root.level
-    configure_logging(Settings(log_level="DEBUG"), stream=stream)
-    yield stream
-    root.handlers[:] = before
-    root.setLevel(level)
-    structlog.reset_defaults()
+    with captured_logs() as stream:
+        yield stream
 
 
 async def refused(world: World, **given: Any) -> McsyncError:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -12,13 +11,13 @@ from uuid import UUID
 import httpx
 import orjson
 import pytest
-import uvicorn
 from fastapi import FastAPI
 
 from mcsync.features.transactional import dispatch, hooks
 from mcsync.mailchimp.transactional import TEST_KEY, mandrill_signature
 from tests.features.transactional.conftest import Mail
 from tests.support.sandbox import SandboxProcess
+from tests.support.serving import serving
 
 
 @pytest.fixture
@@ -45,14 +44,8 @@ class TestReported:
     @pytest.fixture(autouse=True)
     async def _served(self, app: FastAPI, door: socket.socket) -> AsyncIterator[None]:
         """The API on the port that the public URL names."""
-        server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off"))
-        server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign,assignment]
-        serving = asyncio.create_task(server.serve(sockets=[door]))
-        while not server.started:  # noqa: ASYNC110 - uvicorn tells it by nothing else
-            await asyncio.sleep(0.01)
-        yield
-        server.should_exit = server.force_exit = True
-        await serving
+        async with serving(app, door):
+            yield
 
     @pytest.fixture
     async def hook(self, mail: Mail) -> dict[str, Any]:

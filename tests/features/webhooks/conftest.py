@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-import uvicorn
 from fastapi import FastAPI
 
 from tests.features.sync.conftest import (
@@ -22,6 +20,7 @@ from tests.features.sync.conftest import (
 )
 from tests.features.webhooks.door import Door
 from tests.support.sandbox import SandboxProcess
+from tests.support.serving import serving
 
 __all__ = [
     "Configure", "before_push", "configure", "database_url", "sandbox", "sandbox_process", "world",
@@ -53,15 +52,8 @@ def more_settings(sandbox_process: SandboxProcess, public: str | None) -> dict[s
 @pytest.fixture
 async def served(app: FastAPI, listener: socket.socket) -> AsyncIterator[str]:
     """The API, answering on its port while the test lasts."""
-    config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off")
-    server = uvicorn.Server(config)
-    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
-    running = asyncio.create_task(server._serve(sockets=[listener]))
-    while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
-        await asyncio.sleep(0.01)
-    yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-    server.should_exit = True
-    await running
+    async with serving(app, listener) as url:
+        yield url
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hmac
 import io
-import logging
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -12,15 +11,13 @@ from hashlib import sha256
 from typing import Any
 
 import pytest
-import structlog
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mcsync.core.logging import configure_logging
-from mcsync.core.settings import Settings
 from mcsync.features.connection import service as connection
 from mcsync.features.webhooks.intake import Intake
 from tests.features.webhooks.door import Door, form
+from tests.support.logs import captured_logs
 
 ADA = "ada@acme.example"
 
@@ -28,14 +25,8 @@ ADA = "ada@acme.example"
 @pytest.fixture
 def log() -> Iterator[io.StringIO]:
     """What is logged during the test, as an operator would get it."""
-    stream = io.StringIO()
-    root = logging.getLogger()
-    before, level = root.handlers[:], root.level
-    configure_logging(Settings(log_level="DEBUG"), stream=stream)
-    yield stream
-    root.handlers[:] = before
-    root.setLevel(level)
-    structlog.reset_defaults()
+    with captured_logs() as stream:
+        yield stream
 
 
 async def ready(door: Door, *, signed: bool = False) -> str:
