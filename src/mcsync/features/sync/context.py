@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -11,8 +11,8 @@ from uuid import UUID
 from sqlalchemy import RowMapping, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from mcsync.core.db import org_of
 from mcsync.features.audiences import repository as audiences
+from mcsync.features.audiences.models import Audience
 from mcsync.features.audiences.service import merge_map, permissions_fed
 from mcsync.features.sync.decide import PlanScope, PlanSegment
 
@@ -51,11 +51,7 @@ def plan_segment(row: RowMapping | Mapping[str, Any]) -> PlanSegment:
 
 async def live_segments(session: AsyncSession, audience_id: UUID) -> list[PlanSegment]:
     """All live segments of an audience."""
-    rows = await session.execute(
-        text(_SEGMENTS.format("audience_id = :audience and soft_deleted_at is null")),
-        {"audience": audience_id},
-    )
-    return [plan_segment(row) for row in rows.mappings()]
+    return [plan_segment(row) for row in await _live(session, audience_id)]
 
 
 async def load(
@@ -75,21 +71,44 @@ async def load(
     audience = await audiences.get(session, audience_id)
     if row is None or audience is None:
         return None
-    others = [s for s in await live_segments(session, audience_id) if s.id != segment_id]
+    return _context(row, audience, await live_segments(session, audience_id), now, leave=leave)
+
+
+async def load_all(session: AsyncSession, audience_id: UUID, *, now: datetime) -> list[Context]:
+    """The contexts of all live segments of an audience, read once for all of them."""
+    audience = await audiences.get(session, audience_id)
+    if audience is None:
+        return []
+    rows = await _live(session, audience_id)
+    live = [plan_segment(row) for row in rows]
+    return [_context(row, audience, live, now, leave=False) for row in rows]
+
+
+async def _live(session: AsyncSession, audience_id: UUID) -> Sequence[RowMapping]:
+    rows = await session.execute(
+        text(_SEGMENTS.format("audience_id = :audience and soft_deleted_at is null")),
+        {"audience": audience_id},
+    )
+    return rows.mappings().all()
+
+
+def _context(
+    row: RowMapping, audience: Audience, live: Sequence[PlanSegment], now: datetime, *, leave: bool
+) -> Context:
     mark = row["planned_xid"]
     if (
         leave
         or mark is None
         or audience.definition_xid >= mark
-        or row["audience_id"] != audience_id
+        or row["audience_id"] != audience.id
     ):
         mark = None
     return Context(
         scope=PlanScope(
-            org_id=org_of(session),
-            audience_id=audience_id,
+            org_id=audience.org_id,
+            audience_id=audience.id,
             segment=plan_segment(row),
-            others=others,
+            others=[s for s in live if s.id != row["id"]],
             merge_map=merge_map(audience),
             merge_types={f["tag"]: f["type"] for f in audience.merge_fields},
             now=now,

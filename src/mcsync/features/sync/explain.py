@@ -276,17 +276,13 @@ async def _segments(
 ) -> Sequence[tuple[decide.PlanSegment, Found]]:
     """What each live segment of the audience decides about the address."""
     found: list[tuple[decide.PlanSegment, Found]] = []
-    for segment in await context.live_segments(session, audience["id"]):
-        loaded = await context.load(
-            session, segment_id=segment.id, audience_id=audience["id"], now=resources.clock()
-        )
-        assert loaded is not None, "it was there a statement ago"
+    for loaded in await context.load_all(session, audience["id"], now=resources.clock()):
         decision = decide.build(loaded.scope, by_key=True)
         statement = _DECIDED.format(
             ctes=decision.ctes, passed_over=decide.PASSED_OVER, why=decide.WHY_PASSED_OVER
         )
         (row,) = await _rows(session, statement, {**decision.params, "mh": audience["mh"]})
-        found.append((segment, row))
+        found.append((loaded.scope.segment, row))
     return found
 
 

@@ -134,7 +134,12 @@ async def _plan(
     """Reads the members, decides, and turns the orders into immediate runs; answers these."""
     hashes = [order.address_hash for order in orders]
     async with resources.db.transaction(org_id) as session:
-        contexts = await _contexts(resources, session, audience_id)
+        # a segment's first run is its own: it makes the tag, and meets the guard
+        contexts = [
+            ctx
+            for ctx in await context.load_all(session, audience_id, now=resources.clock())
+            if not ctx.first_run and not ctx.gone
+        ]
     client = await _client(resources, org_id, contexts) if contexts else None
     if client is not None:
         await _read(resources, org_id, audience_id, contexts[0].list_id, client, hashes)
@@ -156,20 +161,6 @@ async def _plan(
             },
         )
     return made
-
-
-async def _contexts(
-    resources: Resources, session: AsyncSession, audience_id: UUID
-) -> list[context.Context]:
-    """The audience's segments that have synced before; the others' first run is theirs."""
-    found = []
-    for segment in await context.live_segments(session, audience_id):
-        ctx = await context.load(
-            session, segment_id=segment.id, audience_id=audience_id, now=resources.clock()
-        )
-        if ctx is not None and not ctx.first_run and not ctx.gone:
-            found.append(ctx)
-    return found
 
 
 async def _client(
