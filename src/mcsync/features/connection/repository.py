@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import select, text, update
@@ -95,6 +96,7 @@ async def disconnect(session: AsyncSession, connection_id: UUID, at: datetime) -
 
 async def set_status(
     session: AsyncSession,
+    links: type[Any] = Connection,
     *,
     status: str,
     code: str | None,
@@ -103,22 +105,24 @@ async def set_status(
 ) -> UUID | None:
     """Sets the live connection's status; its id, or None where nothing changed.
 
+    ``links``: where connections of another kind are kept, in a table with the same columns.
     ``fingerprint``: only while this key is still the stored one, so that a call which failed with the
     key before cannot speak against the new one.
     """
     statement = (
-        update(Connection)
+        update(links)
         .where(
-            Connection.org_id == org_of(session),
-            Connection.soft_deleted_at.is_(None),
-            (Connection.status != status) | Connection.status_code.is_distinct_from(code),
+            links.org_id == org_of(session),
+            links.soft_deleted_at.is_(None),
+            (links.status != status) | links.status_code.is_distinct_from(code),
         )
         .values(status=status, status_code=code, status_detail=detail)
-        .returning(Connection.id)
+        .returning(links.id)
     )
     if fingerprint is not None:
-        statement = statement.where(Connection.key_fingerprint == fingerprint)
-    return (await session.execute(statement)).scalar_one_or_none()
+        statement = statement.where(links.key_fingerprint == fingerprint)
+    changed: UUID | None = (await session.execute(statement)).scalar_one_or_none()
+    return changed
 
 
 async def sync_status(session: AsyncSession) -> str:

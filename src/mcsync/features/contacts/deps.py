@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import Depends, Request
+from fastapi import Depends, Query, Request
 
 from mcsync.core.auth import ActorDep
 from mcsync.core.web.deps import ResourcesDep
@@ -30,5 +30,12 @@ async def refusal_reader(
     return reader
 
 
+ConfirmWithdrawals = Annotated[
+    bool,
+    Query(
+        alias="confirmWithdrawals",
+        description="Go on although suspiciously many contacts would be withdrawn.",
+    ),
+]
 RefusalsDep = Annotated[RefusalReader, Depends(refusal_reader)]
 ConsentSinkDep = Annotated[ConsentSink, Depends(consent_sink)]

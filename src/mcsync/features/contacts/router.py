@@ -14,7 +14,7 @@ from mcsync.features.contacts import (
     problems,  # noqa: F401 - registers its codes
     service,
 )
-from mcsync.features.contacts.deps import ConsentSinkDep, RefusalsDep
+from mcsync.features.contacts.deps import ConfirmWithdrawals, ConsentSinkDep, RefusalsDep
 from mcsync.features.contacts.repository import ContactFilter
 from mcsync.features.contacts.schemas import (
     ContactDetail,
@@ -85,13 +85,7 @@ async def import_(
     resources: ResourcesDep,
     actor: Writer,
     sink: ConsentSinkDep,
-    confirm_withdrawals: Annotated[
-        bool,
-        Query(
-            alias="confirmWithdrawals",
-            description="Go on although suspiciously many contacts would be withdrawn.",
-        ),
-    ] = False,
+    confirm_withdrawals: ConfirmWithdrawals = False,
 ) -> ImportResult:
     """The file itself is the body: CSV with a header (`text/csv`; comma, semicolon or tab), or one JSON
     object a line (`application/x-ndjson`), in UTF-8. Rows that are right go in, together; every other is

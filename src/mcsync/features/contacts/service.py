@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from uuid import UUID
 
 import orjson
@@ -53,6 +53,7 @@ from mcsync.features.contacts.schemas import (
 _PIECE: Final = 1 << 16
 _STALLED_SECONDS: Final = 60.0
 """An upload holds a transaction open; one that stands still for so long is given up."""
+KindT = TypeVar("KindT")
 _KINDS: Final[dict[str, type[CsvIntake | NdjsonIntake]]] = {
     "text/csv": CsvIntake,
     "application/x-ndjson": NdjsonIntake,
@@ -111,6 +112,16 @@ async def upsert(
     return UpsertResult(**asdict(counted), consent=_told(consent), rejections=rejections)
 
 
+def kind_of(content_type: str, kinds: Mapping[str, KindT]) -> KindT:
+    """How a file of this type is taken in. Raises UnsupportedMediaError."""
+    kind = kinds.get(content_type.partition(";")[0].strip().lower())
+    if kind is None:
+        raise UnsupportedMediaError(
+            "Send the file itself as the body, as text/csv or application/x-ndjson."
+        )
+    return kind
+
+
 async def import_file(
     resources: Resources,
     actor: Actor,
@@ -125,11 +136,7 @@ async def import_file(
     Raises UnsupportedMediaError, BadRequestError for a file that cannot be read at all, and ConflictError
     (``confirm_withdrawals``). Whatever is wrong with single rows is in the answer.
     """
-    kind = _KINDS.get(content_type.partition(";")[0].strip().lower())
-    if kind is None:
-        raise UnsupportedMediaError(
-            "Send the file itself as the body, as text/csv or application/x-ndjson."
-        )
+    kind = kind_of(content_type, _KINDS)
     import_id = uuid7()
     async with resources.db.transaction(actor.org_id) as session:
         stager = await row_stager(resources, session)

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from uuid6 import uuid7
 
 from mcsync.core.auth import Actor
-from mcsync.core.errors import NotFoundError, UnsupportedMediaError
+from mcsync.core.errors import NotFoundError
 from mcsync.core.resources import Resources
 from mcsync.core.web.paging import PageParams, encode_cursor
 from mcsync.features import audit
@@ -20,7 +20,7 @@ from mcsync.features.contacts import staging
 from mcsync.features.contacts.consent import ConsentCounts
 from mcsync.features.contacts.intake.addresses import Addresses
 from mcsync.features.contacts.schemas import MAX_REPORTED
-from mcsync.features.contacts.service import pieces, reported_line
+from mcsync.features.contacts.service import kind_of, pieces, reported_line
 from mcsync.features.preferences import repository
 from mcsync.features.preferences.intake import StatementCsv, StatementNdjson, StatementStager
 from mcsync.features.preferences.schemas import PreferenceImportReport, PreferenceImportResult
@@ -48,11 +48,7 @@ async def import_file(
     Raises UnsupportedMediaError, BadRequestError for a file that cannot be read at all, and ConflictError
     (``confirm_withdrawals``). Whatever is wrong with single rows is in the answer.
     """
-    kind = _KINDS.get(content_type.partition(";")[0].strip().lower())
-    if kind is None:
-        raise UnsupportedMediaError(
-            "Send the file itself as the body, as text/csv or application/x-ndjson."
-        )
+    kind = kind_of(content_type, _KINDS)
     import_id = uuid7()
     async with resources.db.transaction(actor.org_id) as session:
         stager = StatementStager(

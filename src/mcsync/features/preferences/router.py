@@ -10,6 +10,7 @@ from fastapi import APIRouter, Query, Request
 from mcsync.core.auth import Actor, Scope, requires
 from mcsync.core.web.deps import UNLIMITED_BODY, PageDep, ResourcesDep
 from mcsync.core.web.openapi import problems as documented
+from mcsync.features.contacts.deps import ConfirmWithdrawals
 from mcsync.features.preferences import (
     importing,
     problems,  # noqa: F401 - registers its codes
@@ -102,13 +103,7 @@ async def import_(
     request: Request,
     resources: ResourcesDep,
     actor: Writer,
-    confirm_withdrawals: Annotated[
-        bool,
-        Query(
-            alias="confirmWithdrawals",
-            description="Go on although suspiciously many contacts would be withdrawn.",
-        ),
-    ] = False,
+    confirm_withdrawals: ConfirmWithdrawals = False,
 ) -> PreferenceImportResult:
     """Statements about contacts that are known, with their proof. The file itself is the body: CSV with a
     header (`text/csv`), or one JSON object a line (`application/x-ndjson`), in UTF-8, of any size.

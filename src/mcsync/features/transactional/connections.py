@@ -76,34 +76,6 @@ async def disconnect(session: AsyncSession, connection_id: UUID, at: datetime) -
     )  # fmt: skip
 
 
-async def set_status(
-    session: AsyncSession,
-    *,
-    status: str,
-    code: str | None,
-    detail: str | None,
-    fingerprint: bytes | None,
-) -> UUID | None:
-    """Sets the live connection's status; its id, or None where nothing changed.
-
-    ``fingerprint``: only while this key is still the stored one, so that a call which failed with the
-    key before cannot speak against the new one.
-    """
-    statement = (
-        update(Connection)
-        .where(
-            Connection.org_id == org_of(session),
-            Connection.soft_deleted_at.is_(None),
-            (Connection.status != status) | Connection.status_code.is_distinct_from(code),
-        )
-        .values(status=status, status_code=code, status_detail=detail)
-        .returning(Connection.id)
-    )
-    if fingerprint is not None:
-        statement = statement.where(Connection.key_fingerprint == fingerprint)
-    return (await session.execute(statement)).scalar_one_or_none()
-
-
 async def wake_messages(session: AsyncSession) -> None:
     """Lets messages that waited for a working connection go at once."""
     await session.execute(_WAKE, {"org": org_of(session)})

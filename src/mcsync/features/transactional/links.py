@@ -16,6 +16,7 @@ from mcsync.core.errors import ConflictError, UpstreamRefusedError
 from mcsync.core.resources import Resources
 from mcsync.features import audit
 from mcsync.features.audit import AuditAction
+from mcsync.features.connection import repository
 from mcsync.features.transactional import connections
 from mcsync.features.transactional.models import TransactionalConnection as Connection
 from mcsync.mailchimp import CredentialError, RetryPolicy
@@ -158,8 +159,8 @@ async def _change_status(
     fingerprint: bytes | None,
 ) -> None:
     async with resources.db.transaction(org_id) as session:
-        changed = await connections.set_status(
-            session, status=status, code=code, detail=detail, fingerprint=fingerprint
+        changed = await repository.set_status(
+            session, Connection, status=status, code=code, detail=detail, fingerprint=fingerprint
         )
         if changed is not None:
             audit.record(
