@@ -6,11 +6,11 @@ Revises:
 
 from __future__ import annotations
 
-import re
-
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
+
+from mcsync.core.db import tenancy
 
 revision = "0001_initial"
 down_revision = None
@@ -54,7 +54,6 @@ CHANGE_TRACKED = (
     "suppressions",
 )
 APPEND_ONLY = ("audit_entries", "preference_events")
-BOUND = "nullif(current_setting('app.org_id', true), '')::uuid"
 
 FUNCTIONS = (
     """
@@ -97,20 +96,10 @@ end $$;
 
 # Look-ups across organisations: they answer ids only.
 LOOKUPS = {
-    "mcsync_token_org(wanted uuid) returns uuid": (
-        "select org_id from service_tokens where id = wanted",
-        ("service_tokens",),
-    ),
-    "mcsync_organisation_ids() returns setof uuid": (
-        "select id from organisations order by id",
-        ("organisations",),
-    ),
-    "mcsync_connected_organisation_ids() returns setof uuid": (
-        "select org_id from mailchimp_connections where soft_deleted_at is null order by org_id",
-        ("mailchimp_connections",),
-    ),
-    "mcsync_due_runs(most integer) returns table (run_id uuid, org_id uuid, epoch integer)": (
-        """select r.id, r.org_id, r.epoch from sync_runs r
+    "mcsync_token_org(wanted uuid) returns uuid": "select org_id from service_tokens where id = wanted",
+    "mcsync_organisation_ids() returns setof uuid": "select id from organisations order by id",
+    "mcsync_connected_organisation_ids() returns setof uuid": "select org_id from mailchimp_connections where soft_deleted_at is null order by org_id",
+    "mcsync_due_runs(most integer) returns table (run_id uuid, org_id uuid, epoch integer)": """select r.id, r.org_id, r.epoch from sync_runs r
            where r.status in ('queued', 'pulling', 'planning', 'pushing')
              and (r.lease_until is null or r.lease_until < clock_timestamp())
              and r.next_attempt_at <= clock_timestamp()
@@ -119,51 +108,31 @@ LOOKUPS = {
                    and o.status in ('pulling', 'planning', 'pushing')
                    and not o.dry_run and not o.immediate))
            order by r.next_attempt_at limit most""",
-        ("sync_runs",),
-    ),
-    "mcsync_due_orders(most integer) returns table (audience_id uuid, org_id uuid)": (
-        """select o.audience_id, o.org_id from audience_orders o
+    "mcsync_due_orders(most integer) returns table (audience_id uuid, org_id uuid)": """select o.audience_id, o.org_id from audience_orders o
            where o.status = 'open' and o.next_attempt_at <= clock_timestamp()
              and (o.lease_until is null or o.lease_until < clock_timestamp())
            group by 1, 2 order by min(o.next_attempt_at) limit most""",
-        ("audience_orders",),
-    ),
 }
+
+
+READ_BY_LOOKUPS = (
+    "service_tokens",
+    "organisations",
+    "mailchimp_connections",
+    "sync_runs",
+    "audience_orders",
+)
 
 
 def _secure() -> None:
     """Row-level security, forced even for the owner, and the grants of the service."""
     op.execute(ROLES)
     op.execute("grant usage on schema public to mcsync_app, mcsync_lookup")
-    for table in (*ORG_TABLES, "organisations"):
-        column = "id" if table == "organisations" else "org_id"
-        rule = f"{column} = (select {BOUND})"
-        op.execute(f"alter table {table} enable row level security")
-        op.execute(f"alter table {table} force row level security")
-        op.execute(f"create policy org on {table} using ({rule}) with check ({rule})")
-        rights = "select, insert" if table in APPEND_ONLY else "select, insert, update, delete"
-        op.execute(f"grant {rights} on {table} to mcsync_app")
+    tenancy.secure(*(table for table in ORG_TABLES if table not in APPEND_ONLY))
+    tenancy.secure(*APPEND_ONLY, rights="select, insert")
+    tenancy.secure("organisations", column="id")
     op.execute("grant select, insert, update, delete on job_ticks, worker_heartbeats to mcsync_app")
     op.execute("grant select on alembic_version to mcsync_app")
-
-
-def _look_up() -> None:
-    op.execute("grant create on schema public to mcsync_lookup")
-    granted: set[str] = set()
-    for signature, (body, tables) in LOOKUPS.items():
-        for table in set(tables) - granted:
-            op.execute(f"grant select on {table} to mcsync_lookup")
-            op.execute(f"create policy lookup on {table} for select to mcsync_lookup using (true)")
-            granted.add(table)
-        name = re.sub(r"\b\w+ (uuid|integer)(?=[,)])", r"\1", signature.split(" returns")[0])
-        op.execute(
-            f"create function {signature} language sql stable security definer "
-            f"set search_path = public, pg_temp as $$ {body} $$"
-        )
-        op.execute(f"alter function {name} owner to mcsync_lookup")
-        op.execute(f"revoke all on function {name} from public")
-        op.execute(f"grant execute on function {name} to mcsync_app")
-    op.execute("revoke create on schema public from mcsync_lookup")
 
 
 def _track_changes() -> None:
@@ -1090,14 +1059,13 @@ def upgrade() -> None:
         ),
     )
     _secure()
-    _look_up()
+    tenancy.create_look_ups(LOOKUPS, reads=READ_BY_LOOKUPS)
     _track_changes()
 
 
 def downgrade() -> None:
     op.execute("set local lock_timeout = '5s'")
-    for signature in LOOKUPS:
-        op.execute(f"drop function {signature.split('(')[0]}")
+    tenancy.drop_look_ups(LOOKUPS)
     op.drop_index(
         "uq_sync_runs_live_segment",
         table_name="sync_runs",

@@ -9,13 +9,14 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from mcsync.core.db import tenancy
+
 revision = "0002_webhooks"
 down_revision = "0001_initial"
 branch_labels = None
 depends_on = None
 
 TABLES = ("audience_pulls", "webhook_endpoints", "webhook_events")
-BOUND = "nullif(current_setting('app.org_id', true), '')::uuid"
 
 # The audiences that somebody uses: of the connected account, with a live segment.
 _USED = """
@@ -28,26 +29,15 @@ _USED = """
 """
 
 # Look-ups across organisations: they answer ids only. Signature, its types, body, tables.
-LOOKUPS = (
-    (
-        "mcsync_webhook_endpoint(hash bytea) returns table (endpoint_id uuid, org_id uuid)",
-        "mcsync_webhook_endpoint(bytea)",
-        """select e.id, e.org_id from webhook_endpoints e
+LOOKUPS = {
+    "mcsync_webhook_endpoint(hash bytea) returns table (endpoint_id uuid, org_id uuid)": """select e.id, e.org_id from webhook_endpoints e
            where e.token_hash = hash
               or (e.previous_token_hash = hash and e.previous_until > clock_timestamp())""",
-    ),
-    (
-        "mcsync_due_webhook_events(most integer) returns table (audience_id uuid, org_id uuid)",
-        "mcsync_due_webhook_events(integer)",
-        """select w.audience_id, w.org_id from webhook_events w
+    "mcsync_due_webhook_events(most integer) returns table (audience_id uuid, org_id uuid)": """select w.audience_id, w.org_id from webhook_events w
            where w.status = 'due' and w.next_attempt_at <= clock_timestamp()
              and (w.lease_until is null or w.lease_until < clock_timestamp())
            group by 1, 2 order by min(w.next_attempt_at) limit most""",
-    ),
-    (
-        "mcsync_due_webhook_checks(most integer) returns setof uuid",
-        "mcsync_due_webhook_checks(integer)",
-        f"""select distinct d.org_id from (
+    "mcsync_due_webhook_checks(most integer) returns setof uuid": f"""select distinct d.org_id from (
                select u.org_id from ({_USED}) u
                where not exists (select from webhook_endpoints e
                                  where e.audience_id = u.id and e.org_id = u.org_id
@@ -57,11 +47,7 @@ LOOKUPS = (
                where e.status <> 'removed' and e.next_check_at <= clock_timestamp()
                  and (e.lease_until is null or e.lease_until < clock_timestamp())) d
            limit most""",
-    ),
-    (
-        "mcsync_due_audience_pulls(most integer) returns table (audience_id uuid, org_id uuid)",
-        "mcsync_due_audience_pulls(integer)",
-        f"""select u.id, u.org_id from ({_USED}) u
+    "mcsync_due_audience_pulls(most integer) returns table (audience_id uuid, org_id uuid)": f"""select u.id, u.org_id from ({_USED}) u
            left join audience_pulls p on p.audience_id = u.id
            where p.audience_id is null
               or (p.next_pull_at <= clock_timestamp()
@@ -70,8 +56,7 @@ LOOKUPS = (
                       select from sync_runs r where r.audience_id = u.id and not r.dry_run
                         and not r.immediate and r.status in ('pulling', 'planning', 'pushing')))
            order by p.next_pull_at limit most""",
-    ),
-)
+}
 READ_BY_LOOKUPS = (
     "audience_pulls",
     "audiences",
@@ -79,33 +64,6 @@ READ_BY_LOOKUPS = (
     "webhook_endpoints",
     "webhook_events",
 )
-
-
-def _secure() -> None:
-    for table in TABLES:
-        rule = f"org_id = (select {BOUND})"
-        op.execute(f"alter table {table} enable row level security")
-        op.execute(f"alter table {table} force row level security")
-        op.execute(f"create policy org on {table} using ({rule}) with check ({rule})")
-        op.execute(f"grant select, insert, update, delete on {table} to mcsync_app")
-
-
-def _look_up() -> None:
-    op.execute("grant create on schema public to mcsync_lookup")
-    for table in READ_BY_LOOKUPS:
-        op.execute(f"grant select on {table} to mcsync_lookup")
-        op.execute(
-            f"create policy lookup_webhooks on {table} for select to mcsync_lookup using (true)"
-        )
-    for signature, name, body in LOOKUPS:
-        op.execute(
-            f"create function {signature} language sql stable security definer "
-            f"set search_path = public, pg_temp as $$ {body} $$"
-        )
-        op.execute(f"alter function {name} owner to mcsync_lookup")
-        op.execute(f"revoke all on function {name} from public")
-        op.execute(f"grant execute on function {name} to mcsync_app")
-    op.execute("revoke create on schema public from mcsync_lookup")
 
 
 def upgrade() -> None:
@@ -277,14 +235,13 @@ def upgrade() -> None:
     op.create_index(
         "uq_webhook_events_dedupe", "webhook_events", ["audience_id", "dedupe"], unique=True
     )
-    _secure()
-    _look_up()
+    tenancy.secure(*TABLES)
+    tenancy.create_look_ups(LOOKUPS, reads=READ_BY_LOOKUPS, policy="lookup_webhooks")
 
 
 def downgrade() -> None:
     op.execute("set local lock_timeout = '5s'")
-    for _, name, _ in LOOKUPS:
-        op.execute(f"drop function {name}")
+    tenancy.drop_look_ups(LOOKUPS)
     for table in READ_BY_LOOKUPS:
         op.execute(f"drop policy lookup_webhooks on {table}")
     op.drop_table("webhook_events")

@@ -10,12 +10,13 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
+from mcsync.core.db import tenancy
+
 revision = "0003_erasures"
 down_revision = "0002_webhooks"
 branch_labels = None
 depends_on = None
 
-BOUND = "nullif(current_setting('app.org_id', true), '')::uuid"
 
 # The owner of the one way to delete from the append-only history of consent. Nothing logs in as it.
 ERASER = """
@@ -33,8 +34,9 @@ begin
 end $$;
 """
 
-FORGET_HISTORY = """
-create function mcsync_forget_history(erasure uuid, kind text, ident text) returns integer
+FORGET = "mcsync_forget_history(erasure uuid, kind text, ident text) returns integer"
+FORGET_HISTORY = f"""
+create function {FORGET}
 language plpgsql security definer set search_path = public, pg_temp as $$
 declare forgotten integer;
 begin
@@ -48,16 +50,14 @@ begin
 end $$
 """
 
-DUE = """
-create function mcsync_due_erasures(most integer)
-returns table (erasure_id uuid, org_id uuid, epoch integer)
-language sql stable security definer set search_path = public, pg_temp as $$
-    select e.id, e.org_id, e.epoch from erasures e
-    where e.status = 'open' and e.next_attempt_at <= clock_timestamp()
-      and (e.lease_until is null or e.lease_until < clock_timestamp())
-    order by e.next_attempt_at limit most
-$$
-"""
+# Erasures that are due and that nobody holds; answers ids only.
+LOOKUPS = {
+    "mcsync_due_erasures(most integer) returns table (erasure_id uuid, org_id uuid, epoch integer)": """
+        select e.id, e.org_id, e.epoch from erasures e
+        where e.status = 'open' and e.next_attempt_at <= clock_timestamp()
+          and (e.lease_until is null or e.lease_until < clock_timestamp())
+        order by e.next_attempt_at limit most""",
+}
 
 
 def _moment(name: str, *, nullable: bool = True, default: str | None = None) -> sa.Column:
@@ -178,40 +178,19 @@ def upgrade() -> None:
             "lift", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=True
         ),
     )
-    _secure()
-    _functions()
-
-
-def _secure() -> None:
-    for table in ("erasures", "erasure_targets"):
-        rule = f"org_id = (select {BOUND})"
-        op.execute(f"alter table {table} enable row level security")
-        op.execute(f"alter table {table} force row level security")
-        op.execute(f"create policy org on {table} using ({rule}) with check ({rule})")
-        op.execute(f"grant select, insert, update, delete on {table} to mcsync_app")
-
-
-def _functions() -> None:
+    tenancy.secure("erasures", "erasure_targets")
+    tenancy.create_look_ups(LOOKUPS, reads=["erasures"])
     op.execute(ERASER)
     op.execute("grant usage on schema public to mcsync_eraser")
-    op.execute("grant select on erasures to mcsync_eraser, mcsync_lookup")
+    op.execute("grant select on erasures to mcsync_eraser")
     op.execute("grant select, delete on preference_events to mcsync_eraser")
-    op.execute("create policy lookup on erasures for select to mcsync_lookup using (true)")
-    for body, signature, owner in (
-        (DUE, "mcsync_due_erasures(integer)", "mcsync_lookup"),
-        (FORGET_HISTORY, "mcsync_forget_history(uuid, text, text)", "mcsync_eraser"),
-    ):
-        op.execute(f"grant create on schema public to {owner}")
-        op.execute(body)
-        op.execute(f"alter function {signature} owner to {owner}")
-        op.execute(f"revoke all on function {signature} from public")
-        op.execute(f"grant execute on function {signature} to mcsync_app")
-        op.execute(f"revoke create on schema public from {owner}")
+    tenancy.create_function(FORGET_HISTORY, FORGET, owner="mcsync_eraser")
 
 
 def downgrade() -> None:
     op.execute("set local lock_timeout = '5s'")
-    op.execute("drop function mcsync_due_erasures, mcsync_forget_history")
+    tenancy.drop_look_ups(LOOKUPS)
+    op.execute("drop function mcsync_forget_history")
     op.execute("revoke all on preference_events from mcsync_eraser")
     op.execute("revoke usage on schema public from mcsync_eraser")
     op.drop_column("suppressions", "lift")

@@ -10,56 +10,24 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
+from mcsync.core.db import tenancy
+
 revision = "0004_sources"
 down_revision = "0003_erasures"
 branch_labels = None
 depends_on = None
 
 TABLES = ("sources", "source_pulls")
-BOUND = "nullif(current_setting('app.org_id', true), '')::uuid"
 
 # Look-ups across organisations: they answer ids only. Signature, its types, body, tables.
-LOOKUPS = (
-    (
-        "mcsync_due_source_pulls(most integer) returns table (pull_id uuid, org_id uuid, epoch integer)",
-        "mcsync_due_source_pulls(integer)",
-        """select p.id, p.org_id, p.epoch from source_pulls p
+LOOKUPS = {
+    "mcsync_due_source_pulls(most integer) returns table (pull_id uuid, org_id uuid, epoch integer)": """select p.id, p.org_id, p.epoch from source_pulls p
            where p.status in ('queued', 'pulling')
              and (p.lease_until is null or p.lease_until < clock_timestamp())
              and p.next_attempt_at <= clock_timestamp()
            order by p.next_attempt_at limit most""",
-    ),
-    (
-        "mcsync_source_organisation_ids() returns setof uuid",
-        "mcsync_source_organisation_ids()",
-        "select distinct org_id from sources where soft_deleted_at is null order by org_id",
-    ),
-)
-
-
-def _secure() -> None:
-    for table in TABLES:
-        rule = f"org_id = (select {BOUND})"
-        op.execute(f"alter table {table} enable row level security")
-        op.execute(f"alter table {table} force row level security")
-        op.execute(f"create policy org on {table} using ({rule}) with check ({rule})")
-        op.execute(f"grant select, insert, update, delete on {table} to mcsync_app")
-
-
-def _look_up() -> None:
-    op.execute("grant create on schema public to mcsync_lookup")
-    for table in TABLES:
-        op.execute(f"grant select on {table} to mcsync_lookup")
-        op.execute(f"create policy lookup on {table} for select to mcsync_lookup using (true)")
-    for signature, name, body in LOOKUPS:
-        op.execute(
-            f"create function {signature} language sql stable security definer "
-            f"set search_path = public, pg_temp as $$ {body} $$"
-        )
-        op.execute(f"alter function {name} owner to mcsync_lookup")
-        op.execute(f"revoke all on function {name} from public")
-        op.execute(f"grant execute on function {name} to mcsync_app")
-    op.execute("revoke create on schema public from mcsync_lookup")
+    "mcsync_source_organisation_ids() returns setof uuid": "select distinct org_id from sources where soft_deleted_at is null order by org_id",
+}
 
 
 def _moment(name: str, *, now: bool = False) -> sa.Column:
@@ -169,14 +137,13 @@ def upgrade() -> None:
         unique=False,
         postgresql_where=live,
     )
-    _secure()
-    _look_up()
+    tenancy.secure(*TABLES)
+    tenancy.create_look_ups(LOOKUPS, reads=TABLES)
 
 
 def downgrade() -> None:
     op.execute("set local lock_timeout = '5s'")
-    for _, name, _ in LOOKUPS:
-        op.execute(f"drop function {name}")
+    tenancy.drop_look_ups(LOOKUPS)
     op.drop_table("source_pulls")
     op.drop_table("sources")
     op.drop_index("ix_contacts_source", table_name="contacts")

@@ -10,21 +10,23 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
+from mcsync.core.db import tenancy
+
 revision = "0005_campaigns"
 down_revision = "0004_sources"
 branch_labels = None
 depends_on = None
 
 ORG_TABLES = ("campaign_tracking", "campaign_points", "campaign_refreshes")
-BOUND = "nullif(current_setting('app.org_id', true), '')::uuid"
 
 # Rounds that are due and that nobody holds; answers ids only.
-DUE = """
-select r.org_id, r.epoch from campaign_refreshes r
-where r.next_attempt_at <= clock_timestamp()
-  and (r.lease_until is null or r.lease_until < clock_timestamp())
-order by r.next_attempt_at limit most
-"""
+LOOKUPS = {
+    "mcsync_due_campaigns(most integer) returns table (org_id uuid, epoch integer)": """
+        select r.org_id, r.epoch from campaign_refreshes r
+        where r.next_attempt_at <= clock_timestamp()
+          and (r.lease_until is null or r.lease_until < clock_timestamp())
+        order by r.next_attempt_at limit most""",
+}
 
 
 def _figures() -> list[sa.Column]:
@@ -48,31 +50,6 @@ def _figures() -> list[sa.Column]:
         count("unsubscribed"),
         count("abuse_reports"),
     ]
-
-
-def _secure() -> None:
-    for table in ORG_TABLES:
-        rule = f"org_id = (select {BOUND})"
-        op.execute(f"alter table {table} enable row level security")
-        op.execute(f"alter table {table} force row level security")
-        op.execute(f"create policy org on {table} using ({rule}) with check ({rule})")
-        op.execute(f"grant select, insert, update, delete on {table} to mcsync_app")
-
-
-def _look_up() -> None:
-    op.execute("grant create on schema public to mcsync_lookup")
-    op.execute("grant select on campaign_refreshes to mcsync_lookup")
-    op.execute(
-        "create policy lookup on campaign_refreshes for select to mcsync_lookup using (true)"
-    )
-    op.execute(
-        "create function mcsync_due_campaigns(most integer) returns table (org_id uuid, epoch integer)"
-        f" language sql stable security definer set search_path = public, pg_temp as $$ {DUE} $$"
-    )
-    op.execute("alter function mcsync_due_campaigns(integer) owner to mcsync_lookup")
-    op.execute("revoke all on function mcsync_due_campaigns(integer) from public")
-    op.execute("grant execute on function mcsync_due_campaigns(integer) to mcsync_app")
-    op.execute("revoke create on schema public from mcsync_lookup")
 
 
 def upgrade() -> None:
@@ -165,13 +142,13 @@ def upgrade() -> None:
         unique=False,
         postgresql_where=sa.text("next_attempt_at is not null"),
     )
-    _secure()
-    _look_up()
+    tenancy.secure(*ORG_TABLES)
+    tenancy.create_look_ups(LOOKUPS, reads=["campaign_refreshes"])
 
 
 def downgrade() -> None:
     op.execute("set local lock_timeout = '5s'")
-    op.execute("drop function mcsync_due_campaigns")
+    tenancy.drop_look_ups(LOOKUPS)
     op.drop_table("campaign_refreshes")
     op.drop_table("campaign_points")
     op.drop_table("campaign_tracking")

@@ -10,45 +10,22 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
+from mcsync.core.db import tenancy
+
 revision = "0006_subscribers"
 down_revision = "0005_campaigns"
 branch_labels = None
 depends_on = None
 
-BOUND = "nullif(current_setting('app.org_id', true), '')::uuid"
 
 # Form posts that are due and that nobody holds; answers ids only.
-DUE = """
-select r.id, r.org_id, r.epoch from subscription_requests r
-where r.next_attempt_at <= clock_timestamp()
-  and (r.lease_until is null or r.lease_until < clock_timestamp())
-order by r.next_attempt_at limit most
-"""
-
-
-def _secure() -> None:
-    rule = f"org_id = (select {BOUND})"
-    op.execute("alter table subscription_requests enable row level security")
-    op.execute("alter table subscription_requests force row level security")
-    op.execute(f"create policy org on subscription_requests using ({rule}) with check ({rule})")
-    op.execute("grant select, insert, update, delete on subscription_requests to mcsync_app")
-
-
-def _look_up() -> None:
-    op.execute("grant create on schema public to mcsync_lookup")
-    op.execute("grant select on subscription_requests to mcsync_lookup")
-    op.execute(
-        "create policy lookup on subscription_requests for select to mcsync_lookup using (true)"
-    )
-    op.execute(
-        "create function mcsync_due_form_posts(most integer)"
-        " returns table (request_id uuid, org_id uuid, epoch integer)"
-        f" language sql stable security definer set search_path = public, pg_temp as $$ {DUE} $$"
-    )
-    op.execute("alter function mcsync_due_form_posts(integer) owner to mcsync_lookup")
-    op.execute("revoke all on function mcsync_due_form_posts(integer) from public")
-    op.execute("grant execute on function mcsync_due_form_posts(integer) to mcsync_app")
-    op.execute("revoke create on schema public from mcsync_lookup")
+LOOKUPS = {
+    "mcsync_due_form_posts(most integer) returns table (request_id uuid, org_id uuid, epoch integer)": """
+        select r.id, r.org_id, r.epoch from subscription_requests r
+        where r.next_attempt_at <= clock_timestamp()
+          and (r.lease_until is null or r.lease_until < clock_timestamp())
+        order by r.next_attempt_at limit most""",
+}
 
 
 def upgrade() -> None:
@@ -111,13 +88,13 @@ def upgrade() -> None:
         unique=False,
         postgresql_where=sa.text("next_attempt_at is not null"),
     )
-    _secure()
-    _look_up()
+    tenancy.secure("subscription_requests")
+    tenancy.create_look_ups(LOOKUPS, reads=["subscription_requests"])
 
 
 def downgrade() -> None:
     op.execute("set local lock_timeout = '5s'")
-    op.execute("drop function mcsync_due_form_posts")
+    tenancy.drop_look_ups(LOOKUPS)
     op.drop_table("subscription_requests")
     op.drop_index(
         "ix_audience_members_requested",

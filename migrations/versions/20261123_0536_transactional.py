@@ -10,50 +10,35 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
+from mcsync.core.db import tenancy
+
 revision = "0007_transactional"
 down_revision = "0006_subscribers"
 branch_labels = None
 depends_on = None
 
-BOUND = "nullif(current_setting('app.org_id', true), '')::uuid"
 TABLES = (
     "transactional_connections",
     "transactional_messages",
     "transactional_recipients",
     "transactional_events",
 )
-# signature for create, arguments for alter and grant, body, tables read
-LOOKUPS = (
-    (
-        "mcsync_due_messages(most integer) returns table (message_id uuid, org_id uuid, epoch integer)",
-        "mcsync_due_messages(integer)",
-        """select m.id, m.org_id, m.epoch from transactional_messages m
+# Look-ups across organisations: they answer ids only.
+LOOKUPS = {
+    "mcsync_due_messages(most integer) returns table (message_id uuid, org_id uuid, epoch integer)": """select m.id, m.org_id, m.epoch from transactional_messages m
            where m.status in ('queued', 'sending') and m.next_attempt_at <= clock_timestamp()
              and (m.lease_until is null or m.lease_until < clock_timestamp())
            order by m.next_attempt_at limit most""",
-    ),
-    (
-        "mcsync_due_outcomes(most integer) returns setof uuid",
-        "mcsync_due_outcomes(integer)",
-        """(select e.org_id from transactional_events e where e.worked_at is null
+    "mcsync_due_outcomes(most integer) returns setof uuid": """(select e.org_id from transactional_events e where e.worked_at is null
             group by e.org_id limit most)
            union
            (select r.org_id from transactional_recipients r
             where r.next_poll_at <= clock_timestamp() group by r.org_id limit most)""",
-    ),
-    (
-        "mcsync_transactional_hook(wanted bytea) returns table (connection_id uuid, org_id uuid)",
-        "mcsync_transactional_hook(bytea)",
-        """select c.id, c.org_id from transactional_connections c
+    "mcsync_transactional_hook(wanted bytea) returns table (connection_id uuid, org_id uuid)": """select c.id, c.org_id from transactional_connections c
            where c.webhook_token_hash = wanted and c.soft_deleted_at is null""",
-    ),
-    (
-        "mcsync_transactional_organisation_ids() returns setof uuid",
-        "mcsync_transactional_organisation_ids()",
-        """select c.org_id from transactional_connections c
+    "mcsync_transactional_organisation_ids() returns setof uuid": """select c.org_id from transactional_connections c
            where c.soft_deleted_at is null order by c.org_id""",
-    ),
-)
+}
 READ_BY_LOOKUPS = (
     "transactional_connections",
     "transactional_messages",
@@ -249,44 +234,18 @@ def _events() -> None:
     )
 
 
-def _secure() -> None:
-    rule = f"org_id = (select {BOUND})"
-    for table in TABLES:
-        op.execute(f"alter table {table} enable row level security")
-        op.execute(f"alter table {table} force row level security")
-        op.execute(f"create policy org on {table} using ({rule}) with check ({rule})")
-        op.execute(f"grant select, insert, update, delete on {table} to mcsync_app")
-    for table in READ_BY_LOOKUPS:
-        op.execute(f"grant select on {table} to mcsync_lookup")
-        op.execute(f"create policy lookup on {table} for select to mcsync_lookup using (true)")
-
-
-def _look_up() -> None:
-    op.execute("grant create on schema public to mcsync_lookup")
-    for signature, name, body in LOOKUPS:
-        op.execute(
-            f"create function {signature} language sql stable security definer "
-            f"set search_path = public, pg_temp as $$ {body} $$"
-        )
-        op.execute(f"alter function {name} owner to mcsync_lookup")
-        op.execute(f"revoke all on function {name} from public")
-        op.execute(f"grant execute on function {name} to mcsync_app")
-    op.execute("revoke create on schema public from mcsync_lookup")
-
-
 def upgrade() -> None:
     op.execute("set local lock_timeout = '5s'")
     _connections()
     _messages()
     _recipients()
     _events()
-    _secure()
-    _look_up()
+    tenancy.secure(*TABLES)
+    tenancy.create_look_ups(LOOKUPS, reads=READ_BY_LOOKUPS)
 
 
 def downgrade() -> None:
     op.execute("set local lock_timeout = '5s'")
-    for _, name, _ in LOOKUPS:
-        op.execute(f"drop function {name}")
+    tenancy.drop_look_ups(LOOKUPS)
     for table in reversed(TABLES):
         op.drop_table(table)
