@@ -248,10 +248,6 @@ class EmbeddedPostgres(Server):
         """Whether there is a database of this name."""
         return bool(self.sql(f"select 1 from pg_database where datname = '{name}';").strip())
 
-    def drop_database(self, name: str) -> None:
-        """Removes a database together with whoever is connected to it."""
-        self.sql(f'drop database if exists "{name}" with (force);')
-
     def sql(self, script: str, *, database: str = "postgres") -> str:
         """Runs trusted SQL as the superuser with psql and returns its unadorned output."""
         done = subprocess.run(
