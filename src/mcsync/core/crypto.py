@@ -19,6 +19,7 @@ import hashlib
 import hmac
 import json
 import os
+import secrets
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -176,6 +177,16 @@ def _decrypt(cipher: AESGCM, nonce: bytes, ciphertext: bytes, aad: bytes) -> byt
     except (InvalidTag, ValueError) as error:
         message = "the stored secret is damaged, or was moved here from another place"
         raise UndecryptableError(message) from error
+
+
+def new_path_token() -> str:
+    """The secret part of a path that others post to: 32 random bytes."""
+    return secrets.token_urlsafe(32)
+
+
+def path_token_hash(token: str) -> bytes:
+    """How such a token is stored and found. It is random, so that no key is needed."""
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
 
 
 def keyed_digest(key: bytes, kind: str, value: str) -> bytes:

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from mcsync.core.crypto import path_token_hash
 from mcsync.core.errors import ConflictError, NotFoundError
 from mcsync.core.web.paging import PageParams
 from mcsync.features.audit import AuditAction
 from mcsync.features.connection import service as connection
 from mcsync.features.webhooks import dispatch, registration, service
-from mcsync.features.webhooks.intake import token_hash
 from mcsync.features.webhooks.schemas import WebhookView
 from tests.features.webhooks.conftest import Configure
 from tests.features.webhooks.door import Door
@@ -154,7 +154,9 @@ class TestRepairing:
             (await door.endpoint()).token,
             context=registration.token_context(door.world.org.id, (await door.endpoint()).id),
         )
-        await door.world.sql("update webhook_endpoints set token_hash = :h", h=token_hash(token))
+        await door.world.sql(
+            "update webhook_endpoints set token_hash = :h", h=path_token_hash(token)
+        )
         assert [h["disabled"] for h in await door.hooks()] == (
             ["persistent failure"] if listed else []
         )

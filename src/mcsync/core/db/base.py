@@ -78,6 +78,19 @@ class Timestamped:
     )
 
 
+class Leased:
+    """Work that a worker holds for a while: the row is its outbox (``core/jobs/lease.py``).
+
+    ``epoch`` fences: it grows with each claim, and every write of a worker carries the one it claimed.
+    """
+
+    epoch: Mapped[int] = mapped_column(server_default="0", sort_order=80)
+    attempts: Mapped[int] = mapped_column(server_default="0", sort_order=81)
+    next_attempt_at: Mapped[datetime] = mapped_column(server_default=func.now(), sort_order=82)
+    lease_owner: Mapped[str | None] = mapped_column(sort_order=83)
+    lease_until: Mapped[datetime | None] = mapped_column(sort_order=84)
+
+
 class ChangeTracked:
     """Carries the id of the transaction that wrote it last (a trigger keeps it true)."""
 

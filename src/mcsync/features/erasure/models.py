@@ -10,10 +10,10 @@ from sqlalchemy import ForeignKey, Index, func, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
-from mcsync.core.db.base import Base, Identified, OrgScoped
+from mcsync.core.db.base import Base, Identified, Leased, OrgScoped
 
 
-class Erasure(Identified, OrgScoped, Base):
+class Erasure(Identified, OrgScoped, Leased, Base):
     """One request to erase a person, from the request to the receipt.
 
     ``subject_key``: the organisation's keyed hash of the entity or, where a person is known by an address
@@ -34,11 +34,6 @@ class Erasure(Identified, OrgScoped, Base):
     actor_id: Mapped[str | None]
     scrubbed_at: Mapped[datetime | None]
     addresses: Mapped[int] = mapped_column(server_default="0")
-    epoch: Mapped[int] = mapped_column(server_default="0")
-    lease_owner: Mapped[str | None]
-    lease_until: Mapped[datetime | None]
-    attempts: Mapped[int] = mapped_column(server_default="0")
-    next_attempt_at: Mapped[datetime] = mapped_column(server_default=func.now())
     last_error: Mapped[str | None]
     report: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
     receipt: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))

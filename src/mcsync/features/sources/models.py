@@ -9,7 +9,7 @@ from uuid import UUID
 from sqlalchemy import ForeignKey, Index, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from mcsync.core.db.base import Base, Identified, OrgScoped, Timestamped
+from mcsync.core.db.base import Base, Identified, Leased, OrgScoped, Timestamped
 
 
 class Source(Identified, OrgScoped, Timestamped, Base):
@@ -53,7 +53,7 @@ class Source(Identified, OrgScoped, Timestamped, Base):
     )
 
 
-class SourcePull(Identified, OrgScoped, Base):
+class SourcePull(Identified, OrgScoped, Leased, Base):
     """One pull: its own outbox (lease, epoch, next attempt), and afterwards its report.
 
     ``report`` holds the counts; ``import_id`` leads to the rejected rows, which are kept like those of
@@ -75,11 +75,6 @@ class SourcePull(Identified, OrgScoped, Base):
     created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
-    epoch: Mapped[int] = mapped_column(server_default="0")
-    attempts: Mapped[int] = mapped_column(server_default="0")
-    next_attempt_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
-    lease_owner: Mapped[str | None]
-    lease_until: Mapped[datetime | None]
 
     __table_args__ = (
         Index("ix_source_pulls_source", "source_id", "id"),

@@ -16,9 +16,10 @@ import orjson
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from mcsync.core.db import BY_KEY
+from mcsync.core.db import BY_KEY, Database
 from mcsync.core.jobs import FencedError
 from mcsync.features.sync import decide
+from mcsync.features.sync.pull import Check
 from mcsync.features.sync.runs import Claimed
 
 LOCK = "pg_advisory_xact_lock{shared}(hashtextextended(cast(:audience as text), 0))"
@@ -337,6 +338,24 @@ async def mark_answered(session: AsyncSession, call_id: UUID) -> None:
         ),
         {"call": call_id},
     )
+
+
+async def leaving(db: Database, run: Claimed, call_id: UUID, check: Check) -> bool:
+    """Marks a call as sent; False where it must not leave, and its rows are planned again.
+
+    The wait for a slot may have been long: somebody may have withdrawn meanwhile, or the run may be asked
+    to stop (``check`` raises).
+    """
+    leaves = False
+    try:
+        await check()
+        async with db.transaction(run.org_id) as session:
+            leaves = await mark_sent(session, call_id)
+    finally:
+        if not leaves:
+            async with db.transaction(run.org_id) as session:
+                await put_back(session, run, call_id, error=NOT_SENT)
+    return leaves
 
 
 async def put_back(session: AsyncSession, run: Claimed, call_id: UUID, *, error: str) -> None:

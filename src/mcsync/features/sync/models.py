@@ -10,14 +10,14 @@ from sqlalchemy import BigInteger, ForeignKey, Index, Uuid, func, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
-from mcsync.core.db.base import Base, Identified, OrgScoped, OrgScopedRow
+from mcsync.core.db.base import Base, Identified, Leased, OrgScoped, OrgScopedRow
 
 
-class Run(Identified, OrgScoped, Base):
+class Run(Identified, OrgScoped, Leased, Base):
     """One sync of one segment: pull, plan, push. Outlives every process.
 
-    ``epoch`` fences: every write of a worker carries the epoch it claimed. ``revision`` grows with each
-    visible change (the event id of watchRun). ``immediate``: made for a few addresses; takes no turn.
+    ``revision`` grows with each visible change (the event id of watchRun). ``immediate``: made for a few
+    addresses; takes no turn.
     """
 
     __tablename__ = "sync_runs"
@@ -47,11 +47,6 @@ class Run(Identified, OrgScoped, Base):
     push_started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
     cancel_requested_at: Mapped[datetime | None]
-    epoch: Mapped[int] = mapped_column(server_default="0")
-    attempts: Mapped[int] = mapped_column(server_default="0")
-    next_attempt_at: Mapped[datetime] = mapped_column(server_default=func.now())
-    lease_owner: Mapped[str | None]
-    lease_until: Mapped[datetime | None]
     revision: Mapped[int] = mapped_column(server_default="1")
 
     __table_args__ = (

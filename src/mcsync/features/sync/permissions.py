@@ -195,7 +195,7 @@ class Ticking:
         picked = await self._pick(call_id, hashes)
         if not picked:
             return True
-        if not await self._sending(call_id):
+        if not await calls.leaving(self._db, self._run, call_id, self._check):
             self._open.extend(due.address_hash for due in picked)
             return True
         ticked = _Ticked()
@@ -233,19 +233,6 @@ class Ticking:
                 members = [due.address_hash for due in picked]
                 await calls.announce(session, self._run, call_id, "permissions", members)
         return picked
-
-    async def _sending(self, call_id: UUID) -> bool:
-        """Marks the call as sent; False where somebody withdrew meanwhile: all are picked again."""
-        leaves = False
-        try:
-            await self._check()
-            async with self._db.transaction(self._run.org_id) as session:
-                leaves = await calls.mark_sent(session, call_id)
-        finally:
-            if not leaves:
-                async with self._db.transaction(self._run.org_id) as session:
-                    await calls.put_back(session, self._run, call_id, error=calls.NOT_SENT)
-        return leaves
 
     async def _tick(self, due: _Due, ticked: _Ticked) -> None:
         ticks = permission_changes(dict.fromkeys(due.missing, True))

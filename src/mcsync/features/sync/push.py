@@ -134,23 +134,6 @@ class Push:
             )
             return bool(rows.scalar_one())
 
-    async def _sending(self, taken: calls.Taken) -> bool:
-        """Marks the call as sent; False where it must not leave, and its rows are planned again.
-
-        The wait for a slot may have been long: somebody may have withdrawn meanwhile, or the run may be
-        asked to stop.
-        """
-        leaves = False
-        try:
-            await self._check()
-            async with self._db.transaction(self._run.org_id) as session:
-                leaves = await calls.mark_sent(session, taken.id)
-        finally:
-            if not leaves:
-                async with self._db.transaction(self._run.org_id) as session:
-                    await calls.put_back(session, self._run, taken.id, error=calls.NOT_SENT)
-        return leaves
-
     async def _missed(self, taken: calls.Taken, error: MailchimpError) -> None:
         """The outcome is unknown: plan the rows again, wait a little, give up after too many."""
         async with self._db.transaction(self._run.org_id) as session:
@@ -185,7 +168,7 @@ class Push:
         try:
             # taken beforehand, so that a slot is never held while the database works
             async with self._client.slot(self._lane):
-                if not await self._sending(taken):
+                if not await calls.leaving(self._db, self._run, taken.id, self._check):
                     return True
                 answer = await self._send(taken.rows)
         except (TransientError, ThrottledError) as error:
@@ -264,7 +247,7 @@ class Push:
         taken = await self._take((action,), SINGLES)
         if taken is None:
             return False
-        if not taken.rows or not await self._sending(taken):
+        if not taken.rows or not await calls.leaving(self._db, self._run, taken.id, self._check):
             return True
         answer = recording.Answer()
         try:

@@ -5,8 +5,6 @@ Without ``MCSYNC_PUBLIC_URL`` there is none, and outcomes are asked for on a sch
 
 from __future__ import annotations
 
-import hashlib
-import secrets
 from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
@@ -15,7 +13,7 @@ import orjson
 import structlog
 from sqlalchemy import text
 
-from mcsync.core.crypto import SecretError
+from mcsync.core.crypto import SecretError, new_path_token, path_token_hash
 from mcsync.core.errors import ConflictError
 from mcsync.core.resources import Resources
 from mcsync.features.transactional import connections, links
@@ -56,11 +54,6 @@ class Address:
         """What :meth:`pack` gave."""
         found = orjson.loads(packed)
         return cls(found["url"], found["authKey"])
-
-
-def token_hash(token: str) -> bytes:
-    """How a path's token is stored and found; it is random, so that no key is needed."""
-    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
 
 
 def open_address(resources: Resources, row: Connection) -> Address | None:
@@ -142,14 +135,14 @@ async def _new_address(
     resources: Resources, org_id: UUID, row: Connection, base: str
 ) -> Address | None:
     """Stored before Mailchimp hears of it, since it asks the address whether it is there."""
-    token = secrets.token_urlsafe(32)
+    token = new_path_token()
     address = Address(base + token, "")
     sealed = resources.keys.seal(
         address.pack(), context=connections.webhook_context(org_id, row.id)
     )
     async with resources.db.transaction(org_id) as session:
         done = await connections.change_live(
-            session, row.id, webhook_secret=sealed, webhook_token_hash=token_hash(token),
+            session, row.id, webhook_secret=sealed, webhook_token_hash=path_token_hash(token),
             webhook_id=None,
         )  # fmt: skip
     return address if done else None

@@ -14,7 +14,7 @@ from uuid import UUID
 
 import structlog
 
-from mcsync.core.crypto import SecretError, keyed_hash
+from mcsync.core.crypto import SecretError, keyed_hash, path_token_hash
 from mcsync.core.errors import (
     BadRequestError,
     ForbiddenError,
@@ -53,7 +53,7 @@ class Hook:
 
 async def find(resources: Resources, token: str) -> Hook:
     """The webhook of a path's token. Raises ``NotFoundError``, the same for every reason."""
-    wanted = hooks.token_hash(token)
+    wanted = path_token_hash(token)
     async with resources.db.system() as session:
         found = await connections.find_hook(session, wanted)
     if found is None:

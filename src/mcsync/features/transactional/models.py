@@ -13,7 +13,7 @@ from uuid import UUID
 from sqlalchemy import BigInteger, ForeignKey, Index, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from mcsync.core.db.base import Base, Identified, OrgScoped, OrgScopedRow, Timestamped
+from mcsync.core.db.base import Base, Identified, Leased, OrgScoped, OrgScopedRow, Timestamped
 
 
 class TransactionalConnection(Identified, OrgScoped, Timestamped, Base):
@@ -54,7 +54,7 @@ class TransactionalConnection(Identified, OrgScoped, Timestamped, Base):
     )
 
 
-class TransactionalMessage(Identified, OrgScoped, Timestamped, Base):
+class TransactionalMessage(Identified, OrgScoped, Timestamped, Leased, Base):
     """A message on its way: the row is the outbox (T A3).
 
     The caller's own key is kept as a keyed hash, since it may name a person.
@@ -83,11 +83,6 @@ class TransactionalMessage(Identified, OrgScoped, Timestamped, Base):
     looks: Mapped[int] = mapped_column(server_default="0")
     submitted_at: Mapped[datetime | None]
     request_id: Mapped[str | None]
-    attempts: Mapped[int] = mapped_column(server_default="0")
-    epoch: Mapped[int] = mapped_column(server_default="0")
-    next_attempt_at: Mapped[datetime] = mapped_column(server_default=func.now())
-    lease_owner: Mapped[str | None]
-    lease_until: Mapped[datetime | None]
 
     __table_args__ = (
         Index(

@@ -7,7 +7,6 @@ keeps us from sending to somebody who is said to have left until the member was 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import hmac
 import time
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from uuid import UUID
 import structlog
 
 from mcsync.core.clock import Clock, utc_now
-from mcsync.core.crypto import keyed_digest
+from mcsync.core.crypto import keyed_digest, path_token_hash
 from mcsync.core.errors import BadRequestError, ForbiddenError, NotFoundError
 from mcsync.core.jobs import WEBHOOK, JobQueue
 from mcsync.core.resources import Resources
@@ -48,11 +47,6 @@ _PAUSE_SECONDS: Final = 0.02
 _MOST_TEXT: Final = 100
 
 
-def token_hash(token: str) -> bytes:
-    """How a token is stored and found. It is random, so that no key is needed."""
-    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
-
-
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """Where a post came in. ``secret``: posts must be signed with it."""
@@ -75,7 +69,7 @@ class Intake:
 
     async def find(self, resources: Resources, token: str) -> Endpoint | None:
         """The endpoint of a path's token, looked up at most every few seconds."""
-        wanted = token_hash(token)
+        wanted = path_token_hash(token)
         known = self._known.get(wanted)
         if known is not None and known[0] > time.monotonic():
             return known[1]

@@ -6,7 +6,6 @@ token in its URL, so that one whose creation was never answered is found again.
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta
@@ -17,7 +16,7 @@ import structlog
 from uuid6 import uuid7
 
 from mcsync.core.auth import Actor
-from mcsync.core.crypto import SecretError
+from mcsync.core.crypto import SecretError, new_path_token, path_token_hash
 from mcsync.core.errors import ConflictError, McsyncError
 from mcsync.core.jobs import AUDIENCE_PULL, WEBHOOKS
 from mcsync.core.resources import Resources
@@ -26,7 +25,7 @@ from mcsync.features import audit
 from mcsync.features.audit import AuditAction
 from mcsync.features.connection import service as connection
 from mcsync.features.webhooks import repository
-from mcsync.features.webhooks.intake import secret_context, token_hash
+from mcsync.features.webhooks.intake import secret_context
 from mcsync.features.webhooks.models import WebhookEndpoint
 from mcsync.features.webhooks.polling import WATCHDOG_SECONDS
 from mcsync.mailchimp import (
@@ -55,11 +54,6 @@ _LEASE_SECONDS: Final = 180.0
 _FIRST_SECONDS: Final = 10.0
 
 
-def new_token() -> str:
-    """The secret part of a path: 32 random bytes."""
-    return secrets.token_urlsafe(32)
-
-
 def token_context(org_id: UUID, endpoint_id: UUID) -> str:
     """Where an endpoint's token is sealed for."""
     return f"org:{org_id}|webhook_token|{endpoint_id}"
@@ -80,10 +74,10 @@ async def check_organisation(resources: Resources, org_id: UUID) -> int:
     async with resources.db.transaction(org_id) as session:
         await repository.revive(session)
         for used in await repository.lacking(session):
-            endpoint_id, token = uuid7(), new_token()
+            endpoint_id, token = uuid7(), new_path_token()
             sealed = resources.keys.seal(token, context=token_context(org_id, endpoint_id))
             await repository.add(
-                session, endpoint_id, used, token=sealed, token_hash=token_hash(token)
+                session, endpoint_id, used, token=sealed, token_hash=path_token_hash(token)
             )
     checked = 0
     while True:
@@ -177,7 +171,7 @@ class _Watch:
         return [
             hook
             for hook in await client.webhooks(endpoint.list_id)
-            if hook.id == endpoint.webhook_id or token_hash(_token(hook.url)) in hashes
+            if hook.id == endpoint.webhook_id or path_token_hash(_token(hook.url)) in hashes
         ]
 
     def _wants_update(self, hook: Webhook, url: str) -> bool:

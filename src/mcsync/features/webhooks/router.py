@@ -9,12 +9,13 @@ from starlette.background import BackgroundTask
 from starlette.requests import ClientDisconnect
 
 from mcsync.core.auth import Actor, Scope, requires
+from mcsync.core.crypto import path_token_hash
 from mcsync.core.errors import BadRequestError
 from mcsync.core.web.deps import PageDep, ResourcesDep
 from mcsync.core.web.schemas import Page
 from mcsync.features.webhooks import service
 from mcsync.features.webhooks.deps import IntakeDep
-from mcsync.features.webhooks.intake import require, token_hash
+from mcsync.features.webhooks.intake import require
 from mcsync.features.webhooks.schemas import RotateInput, WebhookView
 from mcsync.mailchimp import MAX_WEBHOOK_BYTES, SIGNATURE_HEADER
 
@@ -50,7 +51,7 @@ async def rotate(body: RotateInput, resources: ResourcesDep, actor: Manager) -> 
 async def verify(token: str, resources: ResourcesDep, intake: IntakeDep) -> Response:
     """What Mailchimp asks before it registers the address."""
     # not remembered: it is asked before the signing secret is told
-    require(await intake.look_up(resources, token_hash(token)))
+    require(await intake.look_up(resources, path_token_hash(token)))
     return Response()
 
 

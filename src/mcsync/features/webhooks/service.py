@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from mcsync.core.auth import Actor
 from mcsync.core.auth.organisations import organisation_ids
-from mcsync.core.crypto import SecretError
+from mcsync.core.crypto import SecretError, new_path_token, path_token_hash
 from mcsync.core.db import after_commit
 from mcsync.core.errors import McsyncError, NotFoundError
 from mcsync.core.jobs import WEBHOOKS
@@ -25,7 +25,7 @@ from mcsync.features import audit
 from mcsync.features.audit import AuditAction
 from mcsync.features.connection import service as connection
 from mcsync.features.webhooks import inbox, registration, repository
-from mcsync.features.webhooks.intake import secret_context, token_hash
+from mcsync.features.webhooks.intake import secret_context
 from mcsync.features.webhooks.models import WebhookEndpoint
 from mcsync.features.webhooks.schemas import WebhookView
 from mcsync.mailchimp import Lane, MailchimpError
@@ -62,7 +62,7 @@ async def rotate(resources: Resources, actor: Actor, list_id: str) -> WebhookVie
     accepted. Raises ``NotFoundError`` (``webhook_not_found``) and ``ConflictError`` (``no_public_url``).
     """
     registration.url_of(resources.settings, "")
-    token = registration.new_token()
+    token = new_path_token()
     async with resources.db.transaction(actor.org_id) as session:
         endpoint = await repository.by_list_id(session, list_id)
         if endpoint is None:
@@ -73,7 +73,7 @@ async def rotate(resources: Resources, actor: Actor, list_id: str) -> WebhookVie
         context = registration.token_context(actor.org_id, endpoint.id)
         await repository.write(
             session, endpoint.id,
-            token=resources.keys.seal(token, context=context), token_hash=token_hash(token),
+            token=resources.keys.seal(token, context=context), token_hash=path_token_hash(token),
             webhook_id=None, signing_secret=None, status="missing",
             **_previous(resources, endpoint),
         )  # fmt: skip
