@@ -34,6 +34,12 @@ begin
         execute format('alter table public.%I alter column %I set default travel.now()',
                        found.table_name, found.column_name);
     end loop;
+    -- what looks across organisations has a path of its own, and must see the same clock
+    for found in select oid::regprocedure as name from pg_proc
+                 where pronamespace = 'public'::regnamespace and prosecdef loop
+        execute format('alter function %s set search_path = travel, public, pg_catalog, pg_temp',
+                       found.name);
+    end loop;
     execute format('alter database %I set search_path = travel, public, pg_catalog',
                    current_database());
 end $$;

@@ -102,6 +102,9 @@ ItemT = TypeVar("ItemT")
 class Page(ResponseModel, Generic[ItemT]):
     """One page of a list. ``nextCursor`` is null on the last one."""
 
+    # nothing to find, and looking for it in each ``Page[...]`` took a quarter of a process's start
+    model_config = ConfigDict(use_attribute_docstrings=False)
+
     items: list[ItemT]
     next_cursor: str | None
 
