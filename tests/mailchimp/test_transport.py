@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 
 import httpx
 import pytest
@@ -175,3 +176,24 @@ async def test_the_data_centre_comes_from_the_key(http: httpx.AsyncClient) -> No
         client_for(http, template, api_key="secret-evil.test/x")
     assert "live" in repr(client.with_lane(Lane.LIVE))
     assert "bulk" in repr(client)
+
+
+@pytest.mark.parametrize(
+    ("header", "told"),
+    [
+        ("Sun, 01 Mar 2026 12:00:00 GMT", datetime(2026, 3, 1, 12, tzinfo=UTC)),
+        ("yesterday", None),
+        (None, None),
+    ],
+)
+async def test_it_remembers_what_time_it_is_there(
+    http: httpx.AsyncClient, header: str | None, told: datetime | None
+) -> None:
+    client = client_for(http, "http://mailchimp.test/3.0")
+    answer = httpx.Response(
+        200, json={"health_status": "fine"}, headers={"Date": header} if header else {}
+    )
+    with respx.mock:
+        respx.get("http://mailchimp.test/3.0/ping").mock(return_value=answer)
+        await client.ping()
+    assert client.server_time == told

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import httpx
@@ -37,6 +38,14 @@ LIST_BODY = {
 async def ping(process: SandboxProcess, auth: Any = None, **headers: str) -> httpx.Response:
     async with httpx.AsyncClient(base_url=process.url) as client:
         return await client.get("/ping", auth=auth, headers=headers)
+
+
+async def test_the_date_is_of_the_sandboxs_own_clock(
+    process: SandboxProcess, control: SandboxControl
+) -> None:
+    now = await control.advance_clock(7200)
+    told = parsedate_to_datetime((await ping(process)).headers["date"])
+    assert 0 <= told.timestamp() - int(now) < 60
 
 
 class TestKeys:

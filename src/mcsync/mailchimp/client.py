@@ -4,6 +4,7 @@ import copy
 import random
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from datetime import datetime
 
 import httpx
 
@@ -89,6 +90,11 @@ class MailchimpClient(
     def __repr__(self) -> str:
         """Name the place and the lane, not the key."""
         return f"MailchimpClient({self._caller.transport!r}, lane={self._caller.lane.value!r})"
+
+    @property
+    def server_time(self) -> datetime | None:
+        """Mailchimp's clock when it last answered, to the second; None where it has not told."""
+        return self._caller.transport.server_time
 
     def with_lane(self, lane: Lane) -> "MailchimpClient":
         """Return a copy whose calls use slots of another lane."""

@@ -9,6 +9,8 @@ import base64
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 from typing import Final
 from urllib.parse import quote
 
@@ -106,6 +108,8 @@ class Transport:
         self._write_seconds = write_seconds
         self._max_body_bytes = max_body_bytes
         self._on_call = on_call
+        self.server_time: datetime | None = None
+        """What Mailchimp's clock said in its last answer; None before one that tells."""
         token = base64.b64encode(f"mcsync:{api_key}".encode()).decode()
         self._headers = {
             "Authorization": f"Basic {token}",
@@ -168,6 +172,7 @@ class Transport:
             headers=headers,
             follow_redirects=False,
         ) as response:
+            self.server_time = _date(response.headers.get("Date")) or self.server_time
             body = bytearray()
             async for chunk in response.aiter_bytes():
                 body += chunk
@@ -178,3 +183,13 @@ class Transport:
                         outcome_unknown=request.write,
                     )
             return response.status_code, response.headers, bytes(body)
+
+
+def _date(header: str | None) -> datetime | None:
+    if header is None:
+        return None
+    try:
+        date = parsedate_to_datetime(header)
+    except ValueError:
+        return None
+    return date if date.tzinfo else None

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import binascii
 import uuid
+from email.utils import formatdate
 from typing import Any
 
 import orjson
@@ -106,6 +107,7 @@ class Exchange:
         else:
             headers = [
                 ("server", "openresty"),
+                ("date", formatdate(self.world.clock.now(), usegmt=True)),
                 ("x-request-id", self.request_id),
                 ("link", _DESCRIBED_BY),
             ]

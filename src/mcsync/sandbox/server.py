@@ -54,6 +54,7 @@ async def serve(
             access_log=False,
             proxy_headers=False,
             server_header=False,
+            date_header=False,  # the sandbox has a clock of its own
             timeout_keep_alive=75,
             timeout_graceful_shutdown=1,
         )

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 
 from mcsync.core.errors import ConflictError
 from mcsync.features.preferences import service as preferences
+from mcsync.features.sync.pull import mark_after
 from tests.features.sync.world import World, counted
 
 ADA = "ada@acme.example"
@@ -15,6 +18,19 @@ async def consent(world: World, person: str) -> tuple[str, str | None]:
     """Status and source of a contact's preference."""
     found = await preferences.get_for_entity(world.resources, world.actor, "employee", person)
     return found.status, found.source
+
+
+async def mark(world: World) -> datetime:
+    """How far the audience was read."""
+    rows = await world.sql("select high_water from audiences where high_water is not null")
+    assert isinstance(rows[0].high_water, datetime)
+    return rows[0].high_water
+
+
+async def to_read(world: World) -> int:
+    """How many members the next pull reads."""
+    members = await world.changed_since(await mark(world))
+    return len(members)
 
 
 class TestUnsubscribedByThePerson:
@@ -296,17 +312,25 @@ class TestHowMuchIsRead:
         await world.person("other@acme.example", "subscribe_form")
         segment = await world.segment()
         await world.sync(segment)
-        mark = (await world.sql("select high_water from audiences where high_water is not null"))[0]
         await world.wait(600)
         await world.contact(ADA)
+        asked = world.now()
         await world.sync(segment)
-        same = (await world.sql("select high_water from audiences where high_water is not null"))[0]
-        assert same == mark
+        assert await mark(world) < asked - timedelta(seconds=600)
         await world.sync(segment)
-        moved = (await world.sql("select high_water from audiences where high_water is not null"))[
-            0
-        ]
-        assert moved.high_water > mark.high_water
+        assert asked - timedelta(seconds=62) < await mark(world) <= asked
+
+    async def test_a_push_is_not_read_again_and_again(self, world: World) -> None:
+        await world.crowd(30)
+        segment = await world.segment()
+        await world.sync(segment)
+        await world.wait(20)
+        await world.person("other@acme.example", "subscribe_form")
+        await world.sync(segment)
+        assert await to_read(world) == 31  # all of the last minute, since some may be listed late
+        await world.wait(61)
+        await world.sync(segment)
+        assert await to_read(world) == 1  # the newest second
 
     async def test_the_mirror_keeps_no_address_of_members_who_are_no_contacts(
         self, world: World
@@ -320,6 +344,24 @@ class TestHowMuchIsRead:
         rows = await world.sql("select email from audience_members order by email nulls last")
 
         assert [row.email for row in rows] == [ADA, None]
+
+
+class TestTheMark:
+    NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+    @pytest.mark.parametrize(
+        ("asked", "mark"),
+        [(None, -60), (-300, -60), (0, -60), (1, -59), (45, -15), (59, -1), (60, -1), (9999, -1)],
+    )
+    def test_leaves_room_for_what_is_listed_late(self, asked: int | None, mark: int) -> None:
+        """In seconds around the newest change read: when Mailchimp was asked, where the next pull begins."""
+        when = None if asked is None else self.NOON + timedelta(seconds=asked)
+        found = mark_after(self.NOON, when, overlap=timedelta(seconds=60))
+        assert found == self.NOON + timedelta(seconds=mark)
+
+    def test_reads_the_newest_second_again_whatever_the_overlap(self) -> None:
+        found = mark_after(self.NOON, self.NOON, overlap=timedelta(0))
+        assert found == self.NOON - timedelta(seconds=1)
 
 
 class TestAList404:

@@ -287,6 +287,12 @@ class World:
         """Says which source feeds which merge field."""
         await audience_service.set_merge_fields(self.resources, self.actor, self.list_id, fields)
 
+    async def changed_since(self, moment: datetime) -> list[dict[str, Any]]:
+        """The members that Mailchimp lists as changed after a moment."""
+        since = moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+        found = await self._staff("GET", f"members?count=1000&since_last_changed={since}")
+        return list(found["members"])
+
     async def _staff(self, method: str, path: str, body: Any = None) -> Any:
         url = f"{self.resources.settings.mailchimp_url}/lists/{self.list_id}/{path}"
         answer = await self.resources.http.request(

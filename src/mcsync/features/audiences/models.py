@@ -27,7 +27,7 @@ from mcsync.core.db.base import (
 class Audience(Identified, OrgScoped, Timestamped, Base):
     """A Mailchimp list of one account, as we mirror it.
 
-    ``high_water``: the newest ``last_changed`` of a complete pull, less the overlap; null asks for a full
+    ``high_water``: up to where everything that changed was read (decision 15); null asks for a full
     pull. ``definition_xid`` moves when any segment of the audience or its merge-field map changes, so
     that the next plan looks at every address again. ``requires_status``: the account refuses rows
     without ``status`` (before 2026). ``marketing_permissions``: the GDPR texts as a member last showed

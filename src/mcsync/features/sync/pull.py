@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -26,6 +27,7 @@ __all__ = [
     "Check",
     "Pull",
     "audience_state",
+    "mark_after",
     "merge_and_record",
 ]
 
@@ -61,6 +63,7 @@ class Pull:
         self._client = client
         self._check = check
         self._newest: datetime | None = None
+        self._asked: datetime | None = None
 
     async def bring_up_to_date(self, audience: AudienceState) -> bool:
         """Pulls what changed, compares the counts, and pulls all where they differ or a week is over.
@@ -139,7 +142,9 @@ class Pull:
         pages = iterate_members(
             self._client, audience.list_id, since=since, status=status, fields=mirror.FIELDS
         )
+        began = time.monotonic()
         async for page in pages:
+            self._asked = self._asked or self._server_time_at(began)
             await self._check()
             async with self._db.transaction(self._actor.org_id) as session:
                 await merge_and_record(
@@ -151,6 +156,12 @@ class Pull:
             for member in page.members:
                 if member.last_changed and (not self._newest or member.last_changed > self._newest):
                     self._newest = member.last_changed
+        self._asked = self._asked or self._server_time_at(began)
+
+    def _server_time_at(self, began: float) -> datetime | None:
+        """What Mailchimp's clock said when ``began`` was now, or a little less."""
+        now = self._client.server_time
+        return now and now - timedelta(seconds=time.monotonic() - began)
 
     async def _differing(self, audience: AudienceState) -> set[str]:
         differing = set()
@@ -208,20 +219,35 @@ class Pull:
                 return found
 
     async def _move_mark(self, audience: AudienceState, *, full: bool) -> None:
-        overlap = timedelta(seconds=self._settings.pull_overlap_seconds)
-        # an empty audience still gets a mark, so that the next pull is a short one
-        newest = self._newest or (audience.high_water or self._clock() - overlap) + overlap
         async with self._db.transaction(self._actor.org_id) as session:
             await session.execute(
                 text(
-                    """update audiences set high_water = :mark, gone_at = null,
+                    """update audiences set high_water = greatest(high_water, :mark), gone_at = null,
                            full_pull_at = case when :full then now() else full_pull_at end
                        where id = :audience
                          -- a reconnect meanwhile asks for a full pull, which must not be forgotten
                          and (:full or high_water is not null)"""
                 ),
-                {"audience": audience.id, "mark": newest - overlap, "full": full},
+                {"audience": audience.id, "mark": self._mark(audience.high_water), "full": full},
             )
+
+    def _mark(self, known: datetime | None) -> datetime | None:
+        overlap = timedelta(seconds=self._settings.pull_overlap_seconds)
+        if self._newest is not None:
+            return mark_after(self._newest, self._asked, overlap=overlap)
+        # an empty audience still gets a mark, so that the next pull is a short one
+        return None if known else (self._asked or self._clock()) - overlap
+
+
+def mark_after(newest: datetime, asked: datetime | None, *, overlap: timedelta) -> datetime:
+    """Up to where everything has been read, given the newest change that was.
+
+    A change may be listed up to ``overlap`` after the moment it carries. So a pull that began (``asked``,
+    by Mailchimp's clock) later than that knows all but the newest second, which may not have been over:
+    the members of a fast push are not read again for ever.
+    """
+    settled = min(newest, asked - overlap) if asked else newest - overlap
+    return min(max(settled, newest - overlap), newest - timedelta(seconds=1))
 
 
 async def audience_state(session: AsyncSession, audience_id: UUID) -> AudienceState:
