@@ -36,6 +36,7 @@ from mcsync.core.jobs import (
     TRANSACTIONAL_SEND,
     WEBHOOK,
     WEBHOOKS,
+    ring_due,
 )
 from mcsync.core.jobs.arq_settings import job, worker_options
 from mcsync.core.logging import configure_logging
@@ -74,16 +75,24 @@ _SCHEDULE_SECONDS = 20.0
 _HEARTBEAT_SECONDS = 10.0
 _TIDY_SECONDS = 3600.0
 
+_DUE: Final = (
+    *dispatch.DUE,
+    *webhook_dispatch.DUE,
+    *erasure_dispatch.DUE,
+    *sources.DUE,
+    *campaign_dispatch.DUE,
+    *forms.DUE,
+    *mail_dispatch.DUE,
+)
+
+
+async def _ring_due(resources: Resources) -> int:
+    return await ring_due(resources.db, resources.jobs, *_DUE)
+
 
 _LOOPS: Final[tuple[tuple[float, Callable[[Resources], Awaitable[Any]]], ...]] = (
-    (_DISPATCH_SECONDS, dispatch.ring_due),
-    (_DISPATCH_SECONDS, webhook_dispatch.ring_due),
-    (_DISPATCH_SECONDS, erasure_dispatch.ring_due),
+    (_DISPATCH_SECONDS, _ring_due),
     (_CHECK_SECONDS, webhook_dispatch.ring_checks),
-    (_DISPATCH_SECONDS, sources.ring_due),
-    (_DISPATCH_SECONDS, campaign_dispatch.ring_due),
-    (_DISPATCH_SECONDS, forms.ring_due),
-    (_DISPATCH_SECONDS, mail_dispatch.ring_due),
     (_SCHEDULE_SECONDS, campaign_dispatch.schedule),
     (_SCHEDULE_SECONDS, partial(dispatch.schedule, before=sources.before_sync)),
     (_SCHEDULE_SECONDS, sources.schedule),

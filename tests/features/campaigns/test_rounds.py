@@ -13,6 +13,7 @@ import pytest
 from sqlalchemy import text
 
 from mcsync.core.auth import Actor
+from mcsync.core.jobs import ring_due
 from mcsync.core.resources import Resources
 from mcsync.features.campaigns import dispatch, jobs, refresh, repository
 from mcsync.features.campaigns import service as campaigns
@@ -293,18 +294,18 @@ class TestTrouble:
         stopping.set()
         await due(resources, organisation)
         await refresh.work_on(resources, organisation.id, stopping=stopping)
-        assert await dispatch.ring_due(resources) == 1
+        assert await ring_due(resources.db, resources.jobs, *dispatch.DUE) == 1
         # dies: the lease stays
         await onlooker.execute(
             "update campaign_refreshes set lease_until = clock_timestamp() + interval '1 minute',"
             " epoch = epoch + 1"
         )
-        assert await dispatch.ring_due(resources) == 0
+        assert await ring_due(resources.db, resources.jobs, *dispatch.DUE) == 0
         assert await refresh.work_on(resources, organisation.id, stopping=asyncio.Event()) is None
         await onlooker.execute(
             "update campaign_refreshes set lease_until = clock_timestamp() - interval '1 second'"
         )
-        assert await dispatch.ring_due(resources) == 1
+        assert await ring_due(resources.db, resources.jobs, *dispatch.DUE) == 1
         ctx = {
             "resources": resources, "stopping": asyncio.Event(), "refreshes": asyncio.Semaphore(1),
         }  # fmt: skip

@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from mcsync.core.jobs import ring_due
 from mcsync.core.resources import Resources
 from mcsync.features.sources import dispatch as sources
 from mcsync.features.sources import jobs, pulls, service
@@ -184,7 +185,7 @@ async def test_due_pulls_are_found_by_ids_only_and_rung_for(
         pull_id, _ = await pulls.create(
             session, source, trigger="request", wish=pulls.Wish(), request_id=None
         )
-    assert await sources.ring_due(world.resources) == 1
+    assert await ring_due(world.resources.db, world.resources.jobs, *sources.DUE) == 1
     found = await world.resources.redis.keys("arq:job:source-pull:*")
     assert [key.decode() for key in found] == [f"arq:job:source-pull:{pull_id}:0"]
     async with world.resources.db.transaction(other_organisation.id) as session:

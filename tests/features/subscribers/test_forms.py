@@ -16,6 +16,7 @@ from redis.asyncio import Redis
 from mcsync.app import create_app
 from mcsync.core.auth import Role
 from mcsync.core.auth.tokens import issue_token
+from mcsync.core.jobs import ring_due
 from mcsync.core.rate_limit import RateLimiter
 from mcsync.core.resources import Resources
 from mcsync.features.subscribers import forms, jobs
@@ -247,7 +248,7 @@ class TestTrouble:
         assert (await connected.query("connection.get")).json()["status"] == "needs_attention"
         await mailchimp.rekey(mailchimp_process.api_key, mailchimp_process.api_key)
         await onlooker.execute("update subscription_requests set next_attempt_at = now()")
-        assert await forms.ring_due(resources) == 1
+        assert await ring_due(resources.db, resources.jobs, *forms.DUE) == 1
         await work(resources, organisation, onlooker)
         assert await requests(onlooker) == [("asked", None)]
 
@@ -291,12 +292,12 @@ class TestTrouble:
             "update subscription_requests set lease_until = clock_timestamp() + interval '1 minute'"
         )
         await work(resources, organisation, onlooker)
-        assert await forms.ring_due(resources) == 0
+        assert await ring_due(resources.db, resources.jobs, *forms.DUE) == 0
         assert await requests(onlooker) == [("queued", None)]
         await onlooker.execute(
             "update subscription_requests set lease_until = clock_timestamp() - interval '1 second'"
         )
-        assert await forms.ring_due(resources) == 1
+        assert await ring_due(resources.db, resources.jobs, *forms.DUE) == 1
         await work(resources, organisation, onlooker)
         assert await requests(onlooker) == [("asked", None)]
 

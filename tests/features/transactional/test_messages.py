@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from mcsync.core.crypto import keyed_hash
-from mcsync.core.jobs import TRANSACTIONAL_SEND
+from mcsync.core.jobs import TRANSACTIONAL_SEND, ring_due
 from mcsync.features.transactional import dispatch
 from tests.features.transactional.conftest import Mail
 
@@ -279,7 +279,7 @@ class TestScheduled:
         waiting = await mail.work(message_id)
         assert waiting["status"] == "queued"
         assert datetime.fromisoformat(waiting["nextAttemptAt"]) == due
-        await dispatch.ring_due(mail.resources)
+        await ring_due(mail.resources.db, mail.resources.jobs, *dispatch.DUE)
         assert await rung(mail) == set()
         cancelled = await mail.done("cancel", id=message_id)
         assert cancelled["status"] == "cancelled"
@@ -294,7 +294,7 @@ class TestScheduled:
         due = datetime.now(UTC) + timedelta(hours=1)
         message_id = await mail.send(sendAt=due.isoformat())
         await mail.pass_time(message_id, 3601)
-        await dispatch.ring_due(mail.resources)
+        await ring_due(mail.resources.db, mail.resources.jobs, *dispatch.DUE)
         assert await rung(mail) == {message_id}
         assert (await mail.work(message_id))["status"] == "submitted"
         late = await mail.post("cancel", id=message_id)

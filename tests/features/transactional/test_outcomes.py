@@ -13,6 +13,7 @@ import orjson
 import pytest
 from fastapi import FastAPI
 
+from mcsync.core.jobs import ring_due
 from mcsync.features.transactional import dispatch, hooks
 from mcsync.mailchimp.transactional import TEST_KEY, mandrill_signature
 from tests.features.transactional.conftest import Mail
@@ -242,7 +243,7 @@ class TestAskedFor:
         await mail.done("disconnect")
         await self.let_pass(mail, 4000)
         assert await mail.outcomes() == 0
-        await dispatch.ring_due(mail.resources)
+        await ring_due(mail.resources.db, mail.resources.jobs, *dispatch.DUE)
 
     async def let_pass(self, mail: Mail, seconds: float) -> None:
         await mail.sandbox.advance_clock(seconds)

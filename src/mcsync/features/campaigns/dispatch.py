@@ -9,7 +9,6 @@ from uuid import UUID
 import structlog
 from sqlalchemy import text
 
-from mcsync.core import jobs
 from mcsync.core.jobs import CAMPAIGN_STATS, Due, tick
 from mcsync.core.resources import Resources
 from mcsync.features.campaigns import repository
@@ -18,12 +17,8 @@ _log = structlog.get_logger(__name__)
 
 EVERY_HOURS = 6
 """``mailchimp-campaign-stats-refresh`` is due at 00:00, 06:00, 12:00 and 18:00 UTC."""
-_DUE: Final = Due("mcsync_due_campaigns", CAMPAIGN_STATS)
-
-
-async def ring_due(resources: Resources) -> int:
-    """Rings for every round that is due and that nobody holds. Answers how many."""
-    return await jobs.ring_due(resources.db, resources.jobs, _DUE)
+DUE: Final = (Due("mcsync_due_campaigns", CAMPAIGN_STATS),)
+"""Every round that is due and that nobody holds."""
 
 
 def last_due(now: datetime) -> datetime:

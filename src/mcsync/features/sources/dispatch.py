@@ -10,7 +10,6 @@ import structlog
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from mcsync.core import jobs
 from mcsync.core.auth import Actor
 from mcsync.core.db import after_commit, org_of
 from mcsync.core.jobs import SOURCE_PULL, Due, last_due, tick
@@ -21,12 +20,8 @@ from mcsync.features.sources import pulls
 
 _log = structlog.get_logger(__name__)
 
-_DUE: Final = Due("mcsync_due_source_pulls", SOURCE_PULL)
-
-
-async def ring_due(resources: Resources) -> int:
-    """Rings for every pull that is due and that nobody holds. Answers how many."""
-    return await jobs.ring_due(resources.db, resources.jobs, _DUE)
+DUE: Final = (Due("mcsync_due_source_pulls", SOURCE_PULL),)
+"""Every pull that is due and that nobody holds."""
 
 
 async def schedule(resources: Resources) -> int:

@@ -13,7 +13,6 @@ from uuid import UUID
 
 import structlog
 
-from mcsync.core import jobs
 from mcsync.core.auth import Actor
 from mcsync.core.crypto import keyed_hash
 from mcsync.core.db import after_commit
@@ -121,12 +120,8 @@ def _not_for_this() -> NotFoundError:
 # ---- behind the scenes
 
 
-_DUE: Final = Due("mcsync_due_form_posts", FORM_POST)
-
-
-async def ring_due(resources: Resources) -> int:
-    """Rings for every form post that is due and that nobody holds. Answers how many."""
-    return await jobs.ring_due(resources.db, resources.jobs, _DUE)
+DUE: Final = (Due("mcsync_due_form_posts", FORM_POST),)
+"""Every form post that is due and that nobody holds."""
 
 
 async def work_on(resources: Resources, org_id: UUID, request_id: UUID) -> None:

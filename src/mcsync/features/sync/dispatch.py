@@ -11,7 +11,6 @@ import structlog
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from mcsync.core import jobs
 from mcsync.core.auth import Actor
 from mcsync.core.jobs import ORDER, SCHEDULED_SYNC, SEGMENT_SYNC, Due, last_due, tick
 from mcsync.core.resources import Resources
@@ -23,12 +22,8 @@ _log = structlog.get_logger(__name__)
 
 Before = Callable[[Resources, AsyncSession, datetime], Awaitable[datetime | None]]
 """What an organisation does before its nightly sync; answers how long the sync waits for it, if at all."""
-_DUE: Final = (Due("mcsync_due_orders", ORDER), Due("mcsync_due_runs", SEGMENT_SYNC))
-
-
-async def ring_due(resources: Resources) -> int:
-    """Rings for every run and order that is due and that nobody holds. Answers how many."""
-    return await jobs.ring_due(resources.db, resources.jobs, *_DUE)
+DUE: Final = (Due("mcsync_due_orders", ORDER), Due("mcsync_due_runs", SEGMENT_SYNC))
+"""Every run and order that is due and that nobody holds."""
 
 
 async def schedule(resources: Resources, before: Before | None = None) -> int:

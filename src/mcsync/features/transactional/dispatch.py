@@ -4,21 +4,16 @@ from __future__ import annotations
 
 from typing import Final
 
-from mcsync.core import jobs
 from mcsync.core.auth.organisations import organisation_ids
 from mcsync.core.jobs import TRANSACTIONAL_OUTCOMES, TRANSACTIONAL_SEND, Due
 from mcsync.core.resources import Resources
 from mcsync.features.transactional import hooks, inbox
 
-_DUE: Final = (
+DUE: Final = (
     Due("mcsync_due_messages", TRANSACTIONAL_SEND),
     Due("mcsync_due_outcomes", TRANSACTIONAL_OUTCOMES),
 )
-
-
-async def ring_due(resources: Resources) -> int:
-    """Rings for every message and organisation with something due. Answers how many."""
-    return await jobs.ring_due(resources.db, resources.jobs, *_DUE)
+"""Every message and organisation with something due."""
 
 
 async def tidy(resources: Resources) -> None:
