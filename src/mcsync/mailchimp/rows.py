@@ -70,7 +70,7 @@ class RowOutcome(StrEnum):
     MISSING = "missing"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class AccountedRow:
     """The fate of one sent address: `member` for new and updated, `error` for error.
 

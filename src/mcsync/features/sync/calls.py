@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from uuid import UUID
 
 import orjson
-from sqlalchemy import text
+from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from mcsync.core.db import BY_KEY, Database
@@ -168,6 +169,19 @@ _INTENTS = {
 }
 
 
+@lru_cache(maxsize=32)
+def _deciding(ctes: str) -> TextClause:
+    """The statement for a run's calls: looking for its parameters takes longer than sending it."""
+    return text(
+        _DECIDE.format(
+            ctes=ctes,
+            proof=_PROOF,
+            opted=_MOMENT.format("g.at"),
+            signed_up=_MOMENT.format("now()"),
+        )
+    )
+
+
 async def begin(session: AsyncSession, run: Claimed) -> None:
     """Before members are picked for a call: an order sees this call, or this call knows of the order.
 
@@ -216,14 +230,7 @@ async def take(
     if not picked:
         return None
     decided = await session.execute(
-        text(
-            _DECIDE.format(
-                ctes=decision.ctes,
-                proof=_PROOF,
-                opted=_MOMENT.format("g.at"),
-                signed_up=_MOMENT.format("now()"),
-            )
-        ),
+        _deciding(decision.ctes),
         {
             **decision.params,
             "subscribing": not {"add", "resubscribe"}.isdisjoint(
