@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.stack import OVER, Stack
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
 ADA = {"entityType": "employee", "entityId": "E1"}
 EMAIL = "ada@acme-works.com"

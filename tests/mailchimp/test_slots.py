@@ -136,14 +136,14 @@ class TestLimiter:
                 now -= 1
                 done += 1
 
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await asyncio.gather(*(call() for _ in range(60)))
         assert (most, done) == (3, 60)
 
     async def test_the_live_lane_is_open_while_bulk_is_full(self, store: SlotStore) -> None:
         limiter = SlotLimiter(store, bulk=1, live=1)
         async with (
-            asyncio.timeout(20),
+            asyncio.timeout(60),
             limiter.hold("a", Lane.BULK),
             limiter.hold("a", Lane.LIVE) as slot,
         ):
@@ -155,7 +155,7 @@ class TestLimiter:
         limiter = SlotLimiter(store, bulk=2, live=1, poll_seconds=3600, rand=lambda: 1.0)
         # Another process has the second slot, so the waiter pauses at the store.
         await store.acquire("a", Lane.BULK, "elsewhere")
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             async with limiter.hold("a", Lane.BULK) as slot:
                 await store.renew("a", slot.holder, 3600)
                 await store.renew("a", "elsewhere", 3600)

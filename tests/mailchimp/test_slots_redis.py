@@ -25,7 +25,7 @@ async def command(redis: Redis, *words: str | int) -> int:
 
 
 async def until(happened: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not happened():  # noqa: ASYNC110 - the code under test has no event for it
             await asyncio.sleep(0.01)
 

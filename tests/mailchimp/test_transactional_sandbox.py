@@ -200,7 +200,7 @@ class TestEverythingElse:
         [outcome] = await client.send(HELLO)
         await control.mail_act(outcome.id, "hard_bounce")
         events: list[MessageEvent | SyncEvent] = []
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while len(events) < 3:
                 await asyncio.sleep(0.02)
                 events = []

@@ -63,7 +63,7 @@ async def watch(
     """Everything that a stream sends until it ends by itself."""
     headers = {} if last is None else {b"Last-Event-ID": last.encode("latin-1")}
     async with (
-        asyncio.timeout(20),
+        asyncio.timeout(60),
         browser.stream("GET", _PATH, params={"id": run_id}, headers=headers) as answer,
     ):
         assert answer.status_code == 200
@@ -80,7 +80,7 @@ async def test_a_run_is_shown_until_it_has_ended(stage: Stage, browser: httpx.As
     ours = stage.ours
     run_id = await run_of(ours)
     async with (
-        asyncio.timeout(20),
+        asyncio.timeout(60),
         browser.stream("GET", _PATH, params={"id": run_id}) as answer,
     ):
         stream = events(answer)

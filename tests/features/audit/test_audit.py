@@ -105,7 +105,7 @@ class TestRecord:
         async with resources.db.transaction(actor.org_id) as long:
             audit.record(long, actor, AuditAction.CONTACTS_IMPORT, entity="import", entity_id=None)
             await long.execute(text("select 1"))
-            await asyncio.wait_for(_record(resources, actor), 5)
+            await asyncio.wait_for(_record(resources, actor), 60)
         assert (await service.verify(resources, actor.org_id)).entries == 2
 
     async def test_belongs_to_the_transactions_organisation(

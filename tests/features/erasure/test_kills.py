@@ -40,7 +40,7 @@ GATE_AND_CHAOS = [
     for point in POINTS
 ]
 """Each kill starts processes of its own: the gate kills at three points, ``make chaos`` at all."""
-_SECONDS = 60.0
+_SECONDS = 120.0
 
 Start = Callable[..., Awaitable[asyncio.subprocess.Process]]
 

@@ -268,7 +268,7 @@ class TestKilled:
             "select count(*) from pg_stat_activity where query ilike 'copy %' and state = 'active'"
             " and datname = current_database()"
         )
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not await world.onlooker.fetchval(copying):  # noqa: ASYNC110 - of another process
                 await asyncio.sleep(0.05)
         await asyncio.sleep(0.5)
@@ -280,7 +280,7 @@ class TestKilled:
         assert await world.contacts() == []
 
         await world.onlooker.execute("update sources set query = $1", QUERY)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not await execute.work_on(  # noqa: ASYNC110 - until its lease runs out
                 world.resources, world.org.id, pull["id"], owner="next", stopping=asyncio.Event()
             ):

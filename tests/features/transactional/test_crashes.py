@@ -54,7 +54,7 @@ def worker(settings: Settings, point: str = "none") -> Iterator[subprocess.Popen
             process.wait()
 
 
-async def until(mail: Mail, message_id: str, *statuses: str, seconds: float = 40.0) -> Any:
+async def until(mail: Mail, message_id: str, *statuses: str, seconds: float = 90.0) -> Any:
     """The message once it has one of these statuses."""
     async with asyncio.timeout(seconds):
         while True:

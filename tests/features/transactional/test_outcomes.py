@@ -55,7 +55,7 @@ class TestReported:
         return dict(hook)
 
     async def reported(self, mail: Mail, count: int) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while await _events(mail) < count:  # noqa: ASYNC110 - the sandbox tells nobody
                 await asyncio.sleep(0.02)
         await mail.outcomes()
