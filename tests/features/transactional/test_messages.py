@@ -89,6 +89,9 @@ class TestSend:
         unknown = await mail.done("sendTemplate", template="none", to=[{"email": "a@corp.example"}])
         failed = await mail.work(unknown["id"])
         assert (failed["status"], failed["errorCode"]) == ("failed", "template_not_found")
+        assert failed["outcomes"] == [{"status": "rejected", "count": 1}]
+        (person,) = (await mail.ask("get", id=unknown["id"]))["people"]
+        assert (person["status"], person["reason"]) == ("rejected", "template_not_found")
 
     async def test_what_mailchimp_rejects_is_shown_with_its_reason(self, mail: Mail) -> None:
         message_id = await mail.send("gone@corp.example")

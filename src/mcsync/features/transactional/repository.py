@@ -379,9 +379,10 @@ async def store_outcomes(
 
 
 async def settle_recipients(
-    session: AsyncSession, message_id: UUID, status: str, *, before: Sequence[str] = ("pending",)
-) -> None:
-    """Gives every recipient of whom nothing is known this status."""
+    session: AsyncSession, message_id: UUID, status: str, *, reason: str | None = None,
+    before: Sequence[str] = ("pending",),
+) -> None:  # fmt: skip
+    """Gives every recipient of whom nothing is known this status, and why."""
     await session.execute(
         update(Recipient)
         .where(
@@ -389,5 +390,5 @@ async def settle_recipients(
             Recipient.message_id == message_id,
             Recipient.status.in_(before),
         )
-        .values(status=status)
+        .values(status=status, reason=func.coalesce(reason, Recipient.reason))
     )
