@@ -153,6 +153,27 @@ class TestSend:
         kept = "select count(own) from transactional_recipients"
         assert await mail.onlooker.fetchval(kept) == 0
 
+    async def test_who_is_known_by_a_message_alone_can_be_erased(self, mail: Mail) -> None:
+        message_id = await mail.send("gone@corp.example")
+        await mail.work(message_id)
+        person = {"email": "gone@corp.example"}
+        held = await mail.api.get("/mailchimp/preferences/exportEntity", params=person)
+        assert held.status_code == 200, held.text
+        assert "transactional" in {one["store"] for one in held.json()["stores"] if one["rows"]}
+        erased = await mail.api.post("/mailchimp/preferences/gdprDelete", json=person)
+        assert erased.is_success, erased.text
+        assert [p["email"] for p in (await mail.get(message_id))["people"]] == [None]
+        # nor does a later message bring the address back
+        again = await mail.send("gone@corp.example", "ada@corp.example")
+        for shown in (await mail.get(again), await mail.work(again)):
+            first = shown["people"][0]
+            assert (first["email"], first["status"], first["reason"]) == (
+                None, "rejected", "suppressed",
+            )  # fmt: skip
+        assert [m["email"] for m in await mail.sandbox.mails(key=mail.key)] == [
+            "gone@corp.example", "ada@corp.example",
+        ]  # fmt: skip
+
     async def test_a_message_refused_as_a_whole_says_why(self, mail: Mail) -> None:
         await mail.sandbox.fault("402", path="messages/send")
         message = await mail.work(await mail.send())
