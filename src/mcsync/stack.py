@@ -13,6 +13,7 @@ import fcntl
 import json
 import os
 import selectors
+import shlex
 import socket
 import subprocess
 import sys
@@ -202,6 +203,7 @@ class Stack:
         self._checkpoint()
         mailchimp = self._start_sandbox()
         environment = self.environment = self._environment(mailchimp)
+        self._write_settings(environment)
         organisation, token = self._first_token(environment)
         self._checkpoint()
         self._tell("Starting the API and the worker")
@@ -337,6 +339,15 @@ class Stack:
         log = (folder / f"{name}.log").open("wb")
         self._logs.append(log)
         return log
+
+    def _write_settings(self, environment: Mapping[str, str]) -> None:
+        """For a shell, so that the operators' commands work beside this: ``. .mcsync/env``."""
+        lines = [
+            f"export {name}={shlex.quote(value)}\n"
+            for name, value in sorted(environment.items())
+            if name.startswith("MCSYNC_") and not name.startswith("MCSYNC_LOG_")
+        ]
+        write_private(self._home / "env", "".join(lines))
 
     def _start_services(self, environment: Mapping[str, str], listener: socket.socket) -> None:
         fd = listener.fileno()

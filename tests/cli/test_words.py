@@ -59,7 +59,8 @@ def test_dev_tells_the_key_of_its_sandbox(out: Output, key: str | None) -> None:
         redis_url="r", mailchimp_url="http://127.0.0.1:9/3.0", pids={}, mailchimp_key=key,
         mailchimp_control=None,
     )  # fmt: skip
-    _say(out, ready)
+    _say(out, ready, Path("/data/env"))
+    assert ". /data/env" in _said(out)
     assert ("API key" in _said(out)) is (key is not None)
     assert key is None or key in _said(out)
     assert "mailchimpKey" not in ready.line()

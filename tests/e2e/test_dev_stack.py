@@ -112,8 +112,22 @@ def test_it_is_ready_heals_itself_and_leaves_nothing(start: Callable[..., DevSta
 
 def test_it_keeps_its_data_and_its_token(start: Callable[..., DevStack], tmp_path: Path) -> None:
     first = start()
-    secrets = [tmp_path / "data" / name for name in ("token.json", "master-keys.json")]
-    assert [oct(file.stat().st_mode & 0o777) for file in secrets] == ["0o600", "0o600"]
+    secrets = [tmp_path / "data" / name for name in ("token.json", "master-keys.json", "env")]
+    assert [oct(file.stat().st_mode & 0o777) for file in secrets] == ["0o600"] * 3
+    beside = subprocess.run(
+        [
+            "sh",
+            "-c",
+            '. "$1" && exec "$2" -m mcsync org list --json',
+            "-",
+            secrets[-1],
+            sys.executable,
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert [one["id"] for one in json.loads(beside.stdout)] == [first.ready["organisation"]]
     refused = subprocess.run(
         [sys.executable, "-m", "mcsync", "dev", "--json", "--data-dir", str(tmp_path / "data")],
         capture_output=True,

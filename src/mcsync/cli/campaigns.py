@@ -34,11 +34,20 @@ async def _all(resources: Resources, actor: Actor, **filters: str | None) -> lis
 
 
 async def _chosen(resources: Resources, actor: Actor, wanted: str) -> CampaignView:
-    for one in await _all(resources, actor):
-        if wanted.lower() in (str(one.id), one.campaign_id.lower(), one.title.lower()):
+    tracked, name = await _all(resources, actor), wanted.lower()
+    for one in tracked:
+        if name in (str(one.id), one.campaign_id.lower()):
             return one
-    message = "There is no such tracked campaign; `mcsync campaigns list` shows all."
-    raise NotFoundError(message, code="campaign_not_found")
+    titled = [one for one in tracked if one.title.lower() == name]
+    if len(titled) > 1:
+        message = "Several tracked campaigns have this title; give the id of one: " + ", ".join(
+            one.campaign_id for one in titled
+        )
+        raise ConflictError(message, code="several_campaigns")
+    if not titled:
+        message = "There is no such tracked campaign; `mcsync campaigns list` shows all."
+        raise NotFoundError(message, code="campaign_not_found")
+    return titled[0]
 
 
 @campaigns.command("list")

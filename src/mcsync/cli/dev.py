@@ -79,14 +79,14 @@ def dev(
                 sys.stdout.write(json.dumps(ready.line()) + "\n")
                 sys.stdout.flush()
             else:
-                _say(out, ready)
+                _say(out, ready, options.data_dir / "env")
             explained(out, stack.supervise)
         finally:
             out.note("Stopping")
             stack.stop()
 
 
-def _say(out: Output, ready: Ready) -> None:
+def _say(out: Output, ready: Ready, settings: Path) -> None:
     url, token = ready.url, ready.token
     out.console.print(f"\n[bold]mcsync is ready:[/] {url}/docs")
     out.console.print(f"  token      {token}", soft_wrap=True)
@@ -97,4 +97,6 @@ def _say(out: Output, ready: Ready) -> None:
         out.console.print(f"  mail key   {ready.mandrill_key}", soft_wrap=True)
     out.console.print(f"  try        curl -H 'Authorization: Bearer {token}' "
                       f"{url}/mailchimp/connection/get", soft_wrap=True)  # fmt: skip
+    out.console.print(f"  commands   . {settings}    in another shell, then: mcsync org list",
+                      soft_wrap=True)  # fmt: skip
     out.console.print("  stop       Ctrl-C\n")

@@ -74,6 +74,7 @@ def token_create(
 ) -> None:
     """Make a token. It is shown this once and cannot be recovered."""
     out = Output(as_json)
+    audience = list(dict.fromkeys(audience)) if audience else None  # named twice is once
     if publishable != bool(audience) or (publishable and role is not None):
         out.fail(
             Exit.USAGE, "A publishable token takes --audience and no --role; others take no --audience.",

@@ -7,7 +7,7 @@ import mimetypes
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 from uuid import UUID
 
 import typer
@@ -23,7 +23,7 @@ from mcsync.core.resources import Resources
 from mcsync.core.web.paging import MAX_LIMIT, PageParams
 from mcsync.features.transactional import service
 from mcsync.features.transactional.content import SendInput, SendTemplateInput
-from mcsync.features.transactional.schemas import MessageView
+from mcsync.features.transactional.schemas import MessageStatus, MessageView
 
 transactional = typer.Typer(
     no_args_is_help=True, help="Transactional mail: confirmations and the like, one by one."
@@ -62,7 +62,7 @@ def send(
     given: dict[str, Any] = {
         "to": _people(to), "cc": _people(cc), "bcc": _people(bcc), "fromEmail": sender,
         "fromName": from_name, "subject": subject, "text": text,
-        "html": html_file.read_text(encoding="utf-8") if html_file else None,
+        "html": _html(out, html_file) if html_file else None,
         "mergeVars": _pairs(out, var), "tags": tag or [], "idempotencyKey": key,
         "attachments": [_file(path) for path in attach or ()],
         "sendAt": at.astimezone().isoformat() if at else None,
@@ -91,6 +91,13 @@ def _pairs(out: Output, given: list[str] | None) -> dict[str, str]:
             out.fail(Exit.USAGE, "Give variables and regions as NAME=VALUE.", kind="usage")
         found[name] = value
     return found
+
+
+def _html(out: Output, path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        out.fail(Exit.USAGE, f"{path} cannot be read: {type(error).__name__}.", kind="no_file")
 
 
 def _file(path: Path) -> dict[str, str]:
@@ -125,6 +132,9 @@ def list_(
     out = Output(as_json)
 
     async def work(resources: Resources) -> list[dict[str, Any]]:
+        if status is not None and status not in get_args(MessageStatus):
+            message = f"The status must be one of {', '.join(get_args(MessageStatus))}."
+            raise BadRequestError(message)
         actor = await acting(resources, organisation)
         wanted: Any = status
         page = await service.list_messages(

@@ -6,10 +6,12 @@ import asyncio
 import io
 import json
 import os
+import shutil
 import signal
 import socket
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -18,6 +20,7 @@ import pytest
 from mcsync.core.errors import BadRequestError, McsyncError, UnavailableError
 from mcsync.core.settings import Settings
 from mcsync.features.sources import drivers, execute, service
+from mcsync.features.sources.drivers.url import read_url
 from mcsync.features.sources.errors import SourceError
 from mcsync.features.sources.schemas import PullInput
 from tests.features.sources.world import QUERY, World, tally
@@ -40,6 +43,15 @@ def log() -> Iterator[io.StringIO]:
         yield stream
 
 
+def file_of(world: World) -> Path:
+    """Where a SQLite home is."""
+    return Path(read_url(world.home.url).database)
+
+
+def damage(path: Path) -> None:
+    path.write_bytes(b"not a database" * 1000)
+
+
 async def refused(world: World, **given: Any) -> McsyncError:
     with pytest.raises(McsyncError) as caught:
         await world.source(**given)
@@ -53,6 +65,16 @@ class TestWhatTheDatabaseRefuses:
         assert error.code == "source_query_refused"
         assert "mial" in error.detail
         assert isinstance(error, BadRequestError)
+
+    @pytest.mark.parametrize("home", ["sqlite_home"], indirect=True)
+    async def test_a_file_that_is_no_database_is_told(self, world: World) -> None:
+        await world.people([1])
+        await world.source()
+        damage(file_of(world))
+        view = await world.pull()
+        assert view.status == "failed"
+        assert view.error is not None
+        assert view.error.code == "source_file_damaged"
 
     async def test_a_statement_that_takes_too_long_is_ended(self, world: World) -> None:
         error = await refused(world, query=ENDLESS[world.home.kind], timeout_seconds=1, **PLAIN)
@@ -197,6 +219,28 @@ class TestLives:
             assert "source_timeout" in row["error"]
             await world.onlooker.execute("update source_pulls set next_attempt_at = now()")
         assert (await world.source_row())["status_code"] == "source_timeout"
+
+    async def test_who_asks_again_does_not_wait_for_the_next_attempt(self, world: World) -> None:
+        await world.people([1])
+        source = await world.source()
+        given = PullInput.model_validate({"id": str(source.id)})
+        path = file_of(world)
+        away = path.with_suffix(".away")
+        shutil.move(path, away)
+
+        async def work() -> bool:
+            asked = await service.request_pull(world.resources, world.actor, given)
+            return await execute.work_on(
+                world.resources, world.org.id, asked.id, owner="w", stopping=asyncio.Event()
+            )
+
+        assert await work()
+        row = await world.onlooker.fetchrow("select status, attempts from source_pulls")
+        assert tuple(row or ()) == ("pulling", 1)
+        shutil.move(away, path)
+        assert await work()
+        rows = await world.onlooker.fetch("select status, attempts from source_pulls")
+        assert [tuple(row) for row in rows] == [("succeeded", 1)]
 
     async def test_two_workers_do_it_once(self, world: World) -> None:
         await world.people(range(1, 50))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, timedelta
 from typing import Any
 
 import pytest
 
-from mcsync.features.sources import service
-from tests.features.sources.world import QUERY, World, tally
+from mcsync.features.sources import drivers, service
+from mcsync.features.sources.drivers.url import read_url
+from tests.features.sources.world import QUERY, PostgresHome, World, tally
 
 LATER = "2026-11-21 08:00:00"
 
@@ -179,6 +181,17 @@ class TestWatermark:
             "insert into people values (2, 'p2@nordlicht.example', 'Two', 'D', null)"
         )
         assert tally(await world.pulled()) == (2, 1, 0, 1, 0)
+
+    @pytest.mark.parametrize(
+        ("zone", "behind"), [("Pacific/Honolulu", timedelta(hours=10)), ("Asia/Tokyo", timedelta())]
+    )
+    async def test_the_present_of_postgresql_is_the_earlier_of_its_own_and_utc(
+        self, postgres_home: PostgresHome, zone: str, behind: timedelta
+    ) -> None:
+        url = read_url(f"{postgres_home.url}?timezone={zone}")
+        async with drivers.reading(url, seconds=10) as reader:
+            clock = await reader.clock()
+        assert clock.naive == clock.aware.astimezone(UTC).replace(tzinfo=None) - behind
 
     async def test_a_time_in_the_future_hides_nothing(self, world: World) -> None:
         await world.people([1], at="2999-01-01 00:00:00")

@@ -3,6 +3,7 @@
 # ruff: noqa: DTZ001 - databases have times without a zone
 from __future__ import annotations
 
+import time
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
@@ -163,6 +164,21 @@ class TestWatermarks:
     )
     def test_nothing_lies_ahead(self, value: Any, expected: Any) -> None:
         assert values.not_ahead(value, CLOCK) == expected
+
+    @pytest.mark.parametrize(
+        ("zone", "naive"),
+        [("UTC-9", datetime(2026, 11, 23, 6)), ("UTC+10", datetime(2026, 11, 22, 20))],
+    )
+    def test_without_a_zone_the_present_is_the_earlier_of_local_and_utc(
+        self, zone: str, naive: datetime, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A later one would hide the changes of the hours between after one time in the future."""
+        with monkeypatch.context() as patched:
+            patched.setenv("TZ", zone)
+            time.tzset()
+            clock = values.utc_clock(datetime(2026, 11, 23, 6, tzinfo=UTC))
+        time.tzset()
+        assert (clock.aware, clock.naive) == (datetime(2026, 11, 23, 6, tzinfo=UTC), naive)
 
 
 class TestMappings:

@@ -436,6 +436,18 @@ class TestCreateOrUpdate:
         actions = (await audit_actions(onlooker, organisation))[1:]
         assert set(actions) == {"subscribers.create_or_update"}
 
+    @pytest.mark.parametrize("strategy", ["update_first", "create_first"])
+    async def test_who_is_archived_comes_back_in_both_orders(
+        self, connected: Caller, mailchimp: SandboxControl, strategy: str
+    ) -> None:
+        await mailchimp.person(ALL_STAFF, ADA, "subscribe_form")
+        await ok(connected, "archive", **who())
+        body = await ok(
+            connected, "createOrUpdate", **who(strategy=strategy, mergeFields={"FNAME": "Ada"})
+        )
+        assert (body["created"], body["subscriber"]["status"]) == (True, "pending")
+        assert body["subscriber"]["mergeFields"]["FNAME"] == "Ada"
+
     async def test_who_left_keeps_that_status(
         self, connected: Caller, mailchimp: SandboxControl
     ) -> None:

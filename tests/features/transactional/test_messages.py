@@ -89,6 +89,9 @@ class TestSend:
         unknown = await mail.done("sendTemplate", template="none", to=[{"email": "a@corp.example"}])
         failed = await mail.work(unknown["id"])
         assert (failed["status"], failed["errorCode"]) == ("failed", "template_not_found")
+        assert failed["outcomes"] == [{"status": "rejected", "count": 1}]
+        (person,) = (await mail.ask("get", id=unknown["id"]))["people"]
+        assert (person["status"], person["reason"]) == ("rejected", "template_not_found")
 
     async def test_what_mailchimp_rejects_is_shown_with_its_reason(self, mail: Mail) -> None:
         message_id = await mail.send("gone@corp.example")
@@ -149,6 +152,27 @@ class TestSend:
         assert (sent["email"], sent["html"]) == ("ada@corp.example", "Ada")
         kept = "select count(own) from transactional_recipients"
         assert await mail.onlooker.fetchval(kept) == 0
+
+    async def test_who_is_known_by_a_message_alone_can_be_erased(self, mail: Mail) -> None:
+        message_id = await mail.send("gone@corp.example")
+        await mail.work(message_id)
+        person = {"email": "gone@corp.example"}
+        held = await mail.api.get("/mailchimp/preferences/exportEntity", params=person)
+        assert held.status_code == 200, held.text
+        assert "transactional" in {one["store"] for one in held.json()["stores"] if one["rows"]}
+        erased = await mail.api.post("/mailchimp/preferences/gdprDelete", json=person)
+        assert erased.is_success, erased.text
+        assert [p["email"] for p in (await mail.get(message_id))["people"]] == [None]
+        # nor does a later message bring the address back
+        again = await mail.send("gone@corp.example", "ada@corp.example")
+        for shown in (await mail.get(again), await mail.work(again)):
+            first = shown["people"][0]
+            assert (first["email"], first["status"], first["reason"]) == (
+                None, "rejected", "suppressed",
+            )  # fmt: skip
+        assert [m["email"] for m in await mail.sandbox.mails(key=mail.key)] == [
+            "gone@corp.example", "ada@corp.example",
+        ]  # fmt: skip
 
     async def test_a_message_refused_as_a_whole_says_why(self, mail: Mail) -> None:
         await mail.sandbox.fault("402", path="messages/send")

@@ -79,6 +79,13 @@ class TestCommands:
         assert refused["error"]["code"] == "not_unconfirmed"
         wrong = await mcsync("transactional", "send", "--to", "nobody", code=4)
         assert wrong["error"]["code"] == "invalid_request"
+        page.write_bytes(b"\xff\xfe")
+        unreadable = await mcsync(
+            "transactional", "send", "--to", "ada@corp.example", "--html-file", str(page), code=2
+        )
+        assert unreadable["error"]["code"] == "no_file"
+        odd = await mcsync("transactional", "list", "--status", "odd", code=4)
+        assert "unconfirmed" in odd["error"]["message"]
 
     async def test_templates(self, mail: Mail, mcsync: Command) -> None:
         slug = await mail.sandbox.add_mail_template("Welcome", "<p>x</p>", key=mail.key)

@@ -82,7 +82,8 @@ async def entity_is_known(session: AsyncSession, entity_type: str, entity_id: st
 async def address_is_known(
     session: AsyncSession, address: UUID, key: UUID, *, at_mailchimp_only: bool = False
 ) -> bool:
-    """Whether anything is held under the address: consent, a member, a former address, an order."""
+    """Whether anything is held under the address: consent, a member, a former address, an order, a wish to
+    be subscribed, a single message."""
     found = await session.scalar(
         text(
             """select exists (select from audience_members m join audiences a on a.id = m.audience_id
@@ -104,7 +105,12 @@ async def address_is_known(
                        or exists (select from contact_addresses
                                   where org_id = :org and address_hash = :hash)
                        or exists (select from audience_orders
-                                  where org_id = :org and address_hash = :hash)))"""
+                                  where org_id = :org and address_hash = :hash)
+                       or exists (select from subscription_requests
+                                  where org_id = :org and address_key = :key)
+                       or exists (select from transactional_recipients where org_id = :org
+                                  and address_key = :key
+                                  and (email is not null or own is not null))))"""
         ),
         {"org": org_of(session), "hash": address, "key": key, "narrow": at_mailchimp_only},
     )

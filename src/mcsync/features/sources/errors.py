@@ -64,6 +64,14 @@ def wrote() -> SourceError:
     )
 
 
+def damaged_file() -> SourceError:
+    """What is there is no database, or not a whole one."""
+    return SourceError(
+        "source_file_damaged",
+        "The file is not an SQLite database, or it is damaged. Check the path, or restore the file.",
+    )
+
+
 def refused_query(about: str, *, sentence: str | None = None) -> SourceError:
     """The server refused the statement; ``sentence`` is its own, about the SQL and not about rows."""
     said = redact(" ".join(sentence.split()))[:_LONGEST] if sentence else about

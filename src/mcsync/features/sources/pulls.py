@@ -67,9 +67,11 @@ async def create(
     )  # fmt: skip
     if created is not None:
         return created, True
+    # one that waits for its next attempt need not wait any longer
     live = await session.execute(
         text(
-            "select id from source_pulls where source_id = :source and status in ('queued', 'pulling')"
+            """update source_pulls set next_attempt_at = least(next_attempt_at, clock_timestamp())
+               where source_id = :source and status in ('queued', 'pulling') returning id"""
         ),
         {"source": source_id},
     )

@@ -18,7 +18,11 @@ Comparable = Any
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """What time it is at the source; ``naive`` is the later of its local time and UTC."""
+    """What time it is at the source; ``naive`` is the earlier of its local time and UTC.
+
+    A time without a zone may be either. Taken for too early rows are read again, which costs nothing; taken
+    for too late the changes in between would never be read.
+    """
 
     aware: datetime
     naive: datetime
@@ -125,4 +129,4 @@ def _iso(text: str) -> datetime | None:
 def utc_clock(now: datetime) -> Clock:
     """The clock of a source that lives on this machine."""
     local = now.astimezone().replace(tzinfo=None)
-    return Clock(now, max(local, now.astimezone(UTC).replace(tzinfo=None)))
+    return Clock(now, min(local, now.astimezone(UTC).replace(tzinfo=None)))

@@ -89,8 +89,9 @@ async def unsubscribe(
 ) -> UnsubscribeResult:
     """Records the withdrawal of the address and of every contact that has it.
 
-    It reaches all audiences of the account within seconds, also those where mcsync has not seen the
-    address yet. Only a later opt-in lifts it.
+    It reaches every audience of the account that mcsync knows of (one is known from the first call, segment
+    or form that names it) within seconds, also where the address has not been seen yet. Only a later opt-in
+    lifts it.
     """
     return await service.unsubscribe(resources, actor, body)
 
@@ -113,8 +114,8 @@ async def create_or_update(
     """Puts somebody on the list with these fields, or changes the fields of who is there.
 
     `update_first` takes one call for who is there and two for who is new; `create_first` the other way
-    round. Who is there keeps their status, whatever `status` says; who is new is asked to confirm, or
-    subscribed on proof, as with subscribers.subscribe. Members made here are no segment's: no sync ever
+    round. Who is there keeps their status, whatever `status` says; who is new or archived is asked to
+    confirm, or subscribed on proof, as with subscribers.subscribe. Members made here are no segment's: no sync ever
     archives them.
     """
     return await service.create_or_update(resources, actor, body)

@@ -260,7 +260,8 @@ class UnsubscribeResult(ResponseModel):
     status: Literal["opted_out"]
     contacts: int = Field(description="How many contacts with the address were withdrawn by this.")
     audiences: int = Field(
-        description="How many audiences it is on its way to: all of the account, within seconds."
+        description="How many audiences it is on its way to, within seconds: all of the account that mcsync"
+        " knows of."
     )
 
 

@@ -109,22 +109,27 @@ async def create_or_update(
 ) -> CreateOrUpdateResult:
     """Changes a member's fields or makes the member, in the order that is asked for.
 
-    A member that exists keeps its status. Raises what :func:`subscribe` and :func:`update` raise.
+    A member that exists keeps its status; one that is archived is off the list, and comes back as one who
+    is new. Raises what :func:`subscribe` and :func:`update` raise.
     """
     wish = _wish(resources, actor, given, AuditAction.SUBSCRIBERS_CREATE_OR_UPDATE)
     audience, address = await _target(resources, actor, given.audience_id, given.email)
     members.check_fields(audience, given.merge_fields, required=False)
     changes = members.fields_for("", given.merge_fields, language=given.language)
     created = given.strategy == "create_first"
+    there: Member | None = None
     async with connection.calling(resources, actor.org_id) as link:
         if not created:
             try:
-                member = await _patch(link.client, audience, address, changes)
+                there = member = await _patch(link.client, audience, address, changes)
             except NotThereError:
                 created = True
+            else:
+                # a PATCH leaves who is archived off the list, a POST would bring them back (MC 4.3)
+                created = member.status == "archived"
         if created:
             try:
-                member = await carry(resources, actor, link.client, audience, address, wish, None)
+                member = await carry(resources, actor, link.client, audience, address, wish, there)
             except _ExistsError:
                 created = False
                 member = await _patch(link.client, audience, address, changes)

@@ -236,9 +236,12 @@ class _Handover:
 
     async def _fail(self, code: str, number: int) -> None:
         async with self._db.transaction(self._held.org_id) as session:
-            await repository.end(
+            ended = await repository.end(
                 session, self._held.id, hand_ins=number, status="failed", error=code
             )
+            if ended:
+                # an earlier hand-in in doubt stays in doubt
+                await repository.settle_recipients(session, self._held.id, "rejected", reason=code)
 
     async def _record(
         self, link: links.Link, outcomes: Sequence[RecipientOutcome], number: int

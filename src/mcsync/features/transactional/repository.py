@@ -49,7 +49,8 @@ update transactional_messages set lease_until = clock_timestamp() + make_interva
 returning 1
 """)
 _SUPPRESS = text("""
-update transactional_recipients r set status = 'rejected', reason = 'suppressed'
+update transactional_recipients r
+   set status = 'rejected', reason = 'suppressed', email = null, own = null
  where r.org_id = :org and r.message_id = :message and r.status in ('pending', 'unconfirmed')
    and (r.email is null or exists (
         select from suppressions s where s.org_id = :org and s.kind = 'address'
@@ -297,7 +298,7 @@ async def next_due(session: AsyncSession) -> UUID | None:
 
 
 async def suppress(session: AsyncSession, message_id: UUID) -> None:
-    """Keeps back recipients whose address was erased."""
+    """Keeps back recipients whose address was erased, and keeps nothing of them either."""
     await session.execute(_SUPPRESS, {"org": org_of(session), "message": message_id})
 
 
@@ -379,9 +380,10 @@ async def store_outcomes(
 
 
 async def settle_recipients(
-    session: AsyncSession, message_id: UUID, status: str, *, before: Sequence[str] = ("pending",)
-) -> None:
-    """Gives every recipient of whom nothing is known this status."""
+    session: AsyncSession, message_id: UUID, status: str, *, reason: str | None = None,
+    before: Sequence[str] = ("pending",),
+) -> None:  # fmt: skip
+    """Gives every recipient of whom nothing is known this status, and why."""
     await session.execute(
         update(Recipient)
         .where(
@@ -389,5 +391,5 @@ async def settle_recipients(
             Recipient.message_id == message_id,
             Recipient.status.in_(before),
         )
-        .values(status=status)
+        .values(status=status, reason=func.coalesce(reason, Recipient.reason))
     )

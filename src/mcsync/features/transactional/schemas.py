@@ -175,7 +175,7 @@ class RecipientView(ResponseModel):
     reason: str | None = Field(
         description="Why it is queued, rejected or bounced, in Mailchimp's words: `hard-bounce`, `spam`,"
         " `unsub`, `custom`, `unsigned`, ...; `suppressed` where mcsync kept it back, since the address"
-        " was erased."
+        " was erased; the message's `errorCode` where Mailchimp refused it as a whole."
     )
     mailchimp_id: str | None = Field(description="Mailchimp's id of the message to this recipient.")
     opens: int

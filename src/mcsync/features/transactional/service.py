@@ -145,6 +145,7 @@ async def send(
                     code="idempotency_key_reused",
                 )
             return (await _views(session, [found]))[0]
+        await repository.suppress(session, message_id)
         audit.record(
             session, actor, AuditAction.TRANSACTIONAL_SEND, entity="message", entity_id=message_id,
             diff={

@@ -155,7 +155,7 @@ class _Reader:
                 return cursor.fetchall()
 
         ((utc, local),) = await self._server.run(act)
-        return Clock(utc.replace(tzinfo=UTC), max(utc, local or utc))
+        return Clock(utc.replace(tzinfo=UTC), min(utc, local or utc))
 
     async def open(self, sql: str, *parameters: Any) -> tuple[str, ...]:
         def act() -> Any:

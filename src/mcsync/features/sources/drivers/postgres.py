@@ -21,6 +21,11 @@ _LIMITS: Final = """
 select set_config('statement_timeout', $1, true), set_config('lock_timeout', '10s', true),
        set_config('idle_in_transaction_session_timeout', $2, true), set_config('timezone', 'UTC', true)
 """
+# The session's zone is UTC; its default is what the applications there may write.
+_CLOCK: Final = """
+select now() as aware, least(timezone('UTC', now()), (
+    select timezone(reset_val, now()) from pg_settings where name = 'TimeZone')) as naive
+"""
 
 
 @contextmanager
@@ -84,10 +89,7 @@ class _Reader:
 
     async def clock(self) -> Clock:
         with _explained(self._seconds):
-            row = await self._connection.fetchrow(
-                "select now() as aware, greatest(localtimestamp, timezone('UTC', now())) as naive",
-                timeout=self._wait,
-            )
+            row = await self._connection.fetchrow(_CLOCK, timeout=self._wait)
         assert row is not None
         return Clock(row["aware"], row["naive"])
 

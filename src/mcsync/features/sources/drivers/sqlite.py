@@ -28,6 +28,8 @@ _NAMES: Final = {
     "SQLITE_READONLY": errors.wrote,
     "SQLITE_AUTH": errors.wrote,
     "SQLITE_CANTOPEN": errors.unreachable,
+    "SQLITE_NOTADB": errors.damaged_file,
+    "SQLITE_CORRUPT": errors.damaged_file,
 }
 
 
