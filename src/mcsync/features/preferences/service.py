@@ -213,7 +213,7 @@ async def _pulled(
     await repository.state(
         session,
         status,
-        repository.pulled(table),
+        repository.pulled(table, left_behind_too=status == "opted_out"),
         {"source": source},
         now=await repository.moment(session),
         actor_kind=actor.kind,
