@@ -83,14 +83,17 @@ async def update(body: UpdateInput, resources: ResourcesDep, actor: Writer) -> S
     return await service.update(resources, actor, body)
 
 
-@router.post("/unsubscribe", summary="Unsubscribe an address everywhere")
+@router.post(
+    "/unsubscribe", summary="Unsubscribe an address everywhere", responses=problems(502, 504)
+)
 async def unsubscribe(
     body: UnsubscribeInput, resources: ResourcesDep, actor: Writer
 ) -> UnsubscribeResult:
     """Records the withdrawal of the address and of every contact that has it.
 
     It reaches all audiences of the account within seconds, also those where mcsync has not seen the
-    address yet. Only a later opt-in lifts it.
+    address yet. Only a later opt-in lifts it. An erased address is refused (`suppressed`) unless a contact
+    still has it or the person came back through one of Mailchimp's own forms.
     """
     return await service.unsubscribe(resources, actor, body)
 
