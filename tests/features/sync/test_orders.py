@@ -262,6 +262,30 @@ class TestCallsUnderWay:
         assert await open_orders(world) == []
 
 
+class TestAnAudienceThatNoSegmentUses:
+    async def test_is_reached_by_an_import_too(self, world: World) -> None:
+        person = await world.contact(ADA)
+        await world.person(ADA, "subscribe_form", list_id=world.other_list_id)
+        await world.upsert(person, email=ADA, optStatus="opted_out")
+
+        await world.orders()
+
+        assert await world.status(ADA, world.other_list_id) == "unsubscribed"
+        assert await open_orders(world) == []
+
+    async def test_and_by_who_unsubscribes_elsewhere_at_mailchimp(self, world: World) -> None:
+        await world.contact(ADA)
+        segment = await world.segment()
+        await world.sync(segment)
+        await world.person(ADA, "subscribe_form", list_id=world.other_list_id)
+        await world.person(ADA, "unsubscribe")
+        await world.sync(segment)
+
+        await world.orders()
+
+        assert await world.status(ADA, world.other_list_id) == "unsubscribed"
+
+
 class TestManyAtOnce:
     async def test_go_in_bulk(self, world: World) -> None:
         await world.crowd(600)

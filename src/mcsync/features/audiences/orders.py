@@ -35,9 +35,11 @@ from reached r
 left join audience_members m on m.audience_id = r.audience_id and m.address_hash = r.address_hash
 where m.status in ('subscribed', 'pending')
    or (m.status = 'absent' and m.intent_at is not null)
-   or (:everywhere and exists (
-         select from mailchimp_connections c
-         where c.account_id = r.account_id and c.soft_deleted_at is null))
+   or ((:everywhere or (:unwatched and not exists (
+          select from contact_segments s
+          where s.audience_id = r.audience_id and s.soft_deleted_at is null)))
+       and exists (select from mailchimp_connections c
+                   where c.account_id = r.account_id and c.soft_deleted_at is null))
 on conflict (audience_id, address_hash, kind) where status = 'open'
 do update set next_attempt_at = now(), answered_at = null, attempts = 0, created_at = now()
 returning audience_id
@@ -45,14 +47,16 @@ returning audience_id
 
 
 async def order_withdrawals_from(
-    session: AsyncSession, select_sql: str, params: Mapping[str, Any], *, everywhere: bool
-) -> set[UUID]:
+    session: AsyncSession, select_sql: str, params: Mapping[str, Any], *, everywhere: bool,
+    unwatched: bool = False,
+) -> set[UUID]:  # fmt: skip
     """Orders the withdrawal of every row of ``select_sql`` (``address_hash uuid, email text``).
 
-    Answers the audiences that now have open orders: ring ``mailchimp-order`` for each after the commit.
+    ``unwatched``: also in audiences that no segment uses, whose mirror knows nobody. Answers the audiences that now have open orders: ring ``mailchimp-order`` for each after the commit.
     """
     rows = await session.execute(
-        text(_PLACE.format(targets=select_sql)), {**params, "everywhere": everywhere}
+        text(_PLACE.format(targets=select_sql)),
+        {**params, "everywhere": everywhere, "unwatched": unwatched},
     )
     return {row.audience_id for row in rows}
 
