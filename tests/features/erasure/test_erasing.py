@@ -7,6 +7,7 @@ import io
 import pytest
 
 from mcsync.core.errors import BadRequestError, ConflictError, NotFoundError
+from mcsync.features.erasure.subject import address_hash, address_key
 from tests.features.erasure.acts import Acts, answers, states, targets
 from tests.features.sync.world import World
 
@@ -171,6 +172,43 @@ class TestByAddress:
         done = await acts.erase(email=ADA)
         assert await acts.traces(ADA, NAME) == []
         assert (await acts.ask(person)).id == done.id
+
+    async def test_that_a_contact_took_at_mailchimp(self, world: World, acts: Acts) -> None:
+        person = await world.contact(ADA, last_name=NAME)
+        segment = await world.segment()
+        await world.sync(segment)
+        await world.person(ADA, "change_email", new_email="moved@home.example")
+        await world.sync(segment)
+
+        await acts.erase(email="moved@home.example")
+
+        assert await acts.traces(ADA, NAME, "moved@home.example", f'"{person}"') == []
+        run = await world.sync(segment)
+        assert run.counts.matched == 0
+        assert await acts.at_mailchimp(ADA) == []
+
+    async def test_of_whom_only_a_request_is_kept(self, world: World, acts: Acts) -> None:
+        await world.sql(
+            """insert into subscription_requests (org_id, audience_id, address_key, address_hash, email,
+                   wanted, via, source, state)
+               select org_id, id, :key, :hash, :email, 'pending', 'form', 'web', 'queued'
+               from audiences where list_id = :list""",
+            key=address_key(world.org.hash_key, ADA), hash=address_hash(ADA), email=ADA,
+            list=world.list_id,
+        )  # fmt: skip
+        await acts.erase(email=ADA)
+        assert await acts.traces(ADA) == []
+
+    async def test_of_whom_only_single_messages_tell(self, world: World, acts: Acts) -> None:
+        await world.sql(
+            """with m as (insert into transactional_messages (org_id, size, status)
+                          values (:org, 1, 'sent') returning id)
+               insert into transactional_recipients (org_id, message_id, no, email, address_key, type)
+               select :org, id, 1, :email, :key, 'to' from m""",
+            org=world.org.id, key=address_key(world.org.hash_key, ADA), email=ADA,
+        )  # fmt: skip
+        await acts.erase(email=ADA)
+        assert await acts.traces(ADA) == []
 
     async def test_that_several_contacts_have_is_not_guessed(
         self, world: World, acts: Acts

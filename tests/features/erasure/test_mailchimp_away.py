@@ -178,6 +178,32 @@ class TestDisconnected:
         assert await acts.at_mailchimp(ADA) == []
         assert await acts.traces(ADA) == []
 
+    async def test_of_somebody_of_whom_nothing_is_known_there_waits_too(
+        self, world: World, acts: Acts
+    ) -> None:
+        """They may have signed up there by themselves: who cannot be asked has not answered."""
+        person = await world.contact(ADA)
+        await world.person(ADA, "subscribe_form", list_id=world.other_list_id)
+        await connection.disconnect(world.resources, world.actor)
+        asked = await acts.ask(person)
+        assert (await acts.work(asked.id, times=2)).last_error == "not_connected"
+        await connection.connect(world.resources, world.actor, world.api_key)
+
+        done = await acts.work(asked.id, times=3)
+
+        assert done.status == "done"
+        assert await acts.at_mailchimp(ADA) == []
+        await acts.is_sound(done)
+
+    async def test_where_no_account_ever_was_there_is_nobody_to_ask(
+        self, world: World, acts: Acts
+    ) -> None:
+        person = await world.contact(ADA, opted=None)
+        await world.sql("delete from mailchimp_connections")
+        done = await acts.erase(person)
+        assert done.targets == []
+        assert await acts.traces(ADA) == []
+
     async def test_after_the_request(self, world: World, acts: Acts, person: str) -> None:
         asked = await acts.ask(person)
         await connection.disconnect(world.resources, world.actor)

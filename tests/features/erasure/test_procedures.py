@@ -55,7 +55,9 @@ class TestOverHttp:
 
     @pytest.mark.parametrize(
         ("body", "status", "code"),
-        [({}, 400, "subject_needed"), ({"entityType": "vendor"}, 422, "invalid_request"),
+        [({}, 400, "subject_needed"),
+         ({"entityType": "vendor", "entityId": "V-1", "email": ADA}, 400, "subject_needed"),
+         ({"entityType": "vendor"}, 422, "invalid_request"),
          ({"email": "nobody"}, 400, "invalid_email")],
     )  # fmt: skip
     async def test_nobody_named_is_refused(

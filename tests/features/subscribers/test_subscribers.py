@@ -287,6 +287,30 @@ class TestSubscribe:
             await refused(connected, procedure, 409, "suppressed", **who(ADA.upper(), **given))
         assert await mailchimp.member(ALL_STAFF, ADA) is None
 
+    async def test_an_erased_person_who_came_back_may_leave_again(
+        self, connected: Caller, resources: Resources, organisation: Org, mailchimp: SandboxControl,
+        onlooker: asyncpg.Connection,
+    ) -> None:  # fmt: skip
+        await connected.query("connection.listAudiences")
+        await suppress(resources, organisation, ADA)
+        await mailchimp.person(SUPPLIERS, ADA, "subscribe_form")
+        assert (await ok(connected, "unsubscribe", **who()))["status"] == "opted_out"
+        await carry_out(resources, organisation, onlooker, audience=SUPPLIERS)
+        member = await mailchimp.member(SUPPLIERS, ADA)
+        assert member is not None
+        assert member["status"] == "unsubscribed"
+
+    async def test_so_may_a_contact_who_shares_an_erased_address(
+        self, connected: Caller, resources: Resources, organisation: Org, make_contacts: MakeContacts,
+        onlooker: asyncpg.Connection,
+    ) -> None:  # fmt: skip
+        await make_contacts(1, email=ADA)
+        await suppress(resources, organisation, ADA)
+        assert (await ok(connected, "unsubscribe", **who()))["contacts"] == 1
+        stated = await preference(onlooker, 1)
+        assert stated is not None
+        assert stated["status"] == "opted_out"
+
     async def test_an_answer_that_is_lost_leaves_a_call_for_withdrawals_to_wait_for(
         self, connected: Caller, mailchimp: SandboxControl, onlooker: asyncpg.Connection
     ) -> None:

@@ -120,6 +120,99 @@ class TestOneWithdrawal:
         assert await world.status(ADA) == "unsubscribed"
 
 
+class TestAnAddressLeftBehind:
+    """Changed here, and not yet, or never again, at Mailchimp: the person is still written to there."""
+
+    async def test_goes_with_the_withdrawal(self, world: World) -> None:
+        person = await world.contact("old@acme.example")
+        segment = await world.segment(onLeave="keep")
+        await world.sync(segment)
+        await world.move(person, ADA)
+        await world.opt(person, "out")
+
+        await world.orders()
+
+        assert await world.status("old@acme.example") == "unsubscribed"
+        assert await open_orders(world) == []
+        await world.sync(segment)
+        await world.nothing_left(segment)
+
+    async def test_also_where_one_row_says_both(self, world: World) -> None:
+        person = await world.contact("old@acme.example")
+        await world.sync(await world.segment())
+        await world.upsert(person, email=ADA, optStatus="opted_out")
+
+        await world.orders()
+
+        assert await world.status("old@acme.example") == "unsubscribed"
+
+    async def test_also_where_it_was_being_added_meanwhile(self, world: World) -> None:
+        person = await world.contact("old@acme.example")
+        await world.sql(
+            """insert into audience_members (org_id, audience_id, address_hash, email, status, intent_at)
+               select org_id, id, :hash, 'old@acme.example', 'absent', now()
+               from audiences where list_id = :list""",
+            hash=UUID(subscriber_hash("old@acme.example")), list=world.list_id,
+        )  # fmt: skip
+        await world.move(person, ADA)
+        await world.opt(person, "out")
+        await world.admin("old@acme.example", "subscribe")
+
+        await world.orders()
+
+        assert await world.status("old@acme.example") == "unsubscribed"
+
+    async def test_but_not_where_another_contact_has_it_now(self, world: World) -> None:
+        person = await world.contact("desk@acme.example")
+        await world.sync(await world.segment())
+        await world.move(person, ADA)
+        await world.contact("desk@acme.example")
+        await world.opt(person, "out")
+
+        await world.orders()
+
+        assert await world.status("desk@acme.example") == "subscribed"
+
+
+class TestOneWhoChangedTheAddressAtMailchimp:
+    @pytest.mark.parametrize("pulled", [True, False])
+    async def test_and_came_back_with_the_first_is_reached_under_both(
+        self, world: World, pulled: bool
+    ) -> None:
+        person = await world.contact(ADA)
+        segment = await world.segment()
+        await world.sync(segment)
+        await world.person(ADA, "change_email", new_email="moved@home.example")
+        await world.sync(segment)
+        await world.person(ADA, "subscribe_form")
+        if pulled:
+            await world.sync(segment)
+        await world.opt(person, "out")
+
+        await world.orders()
+
+        assert await world.status(ADA) == "unsubscribed"
+        assert await world.status("moved@home.example") == "unsubscribed"
+        assert await open_orders(world) == []
+        await world.sync(segment)
+        await world.nothing_left(segment)
+
+    async def test_is_caught_by_the_next_run_at_the_latest(self, world: World) -> None:
+        person = await world.contact(ADA)
+        segment = await world.segment()
+        await world.sync(segment)
+        await world.person(ADA, "change_email", new_email="moved@home.example")
+        await world.sync(segment)
+        await world.opt(person, "out")
+        await world.orders()
+        await world.admin(ADA, "subscribe")
+
+        await world.sync(segment)
+
+        assert await world.status(ADA) == "unsubscribed"
+        await world.nothing_left(segment)
+
+
 class TestCallsUnderWay:
     async def test_it_stays_open_until_a_call_with_the_address_is_answered(
         self, world: World
@@ -167,6 +260,30 @@ class TestCallsUnderWay:
         await world.orders()
 
         assert await open_orders(world) == []
+
+
+class TestAnAudienceThatNoSegmentUses:
+    async def test_is_reached_by_an_import_too(self, world: World) -> None:
+        person = await world.contact(ADA)
+        await world.person(ADA, "subscribe_form", list_id=world.other_list_id)
+        await world.upsert(person, email=ADA, optStatus="opted_out")
+
+        await world.orders()
+
+        assert await world.status(ADA, world.other_list_id) == "unsubscribed"
+        assert await open_orders(world) == []
+
+    async def test_and_by_who_unsubscribes_elsewhere_at_mailchimp(self, world: World) -> None:
+        await world.contact(ADA)
+        segment = await world.segment()
+        await world.sync(segment)
+        await world.person(ADA, "subscribe_form", list_id=world.other_list_id)
+        await world.person(ADA, "unsubscribe")
+        await world.sync(segment)
+
+        await world.orders()
+
+        assert await world.status(ADA, world.other_list_id) == "unsubscribed"
 
 
 class TestManyAtOnce:

@@ -62,6 +62,37 @@ class TestUnsubscribedByThePerson:
 
         assert await world.status(ADA, world.other_list_id) == "unsubscribed"
 
+    @pytest.mark.parametrize("basis", ["consent", "legitimate_interest"])
+    async def test_is_the_contacts_though_the_address_was_just_changed_here(
+        self, world: World, basis: str
+    ) -> None:
+        person = await world.contact("old@acme.example", opted="in" if basis == "consent" else None)
+        segment = await world.segment(legalBasis=basis)
+        await world.sync(segment)
+        await world.move(person, ADA)
+        await world.person("old@acme.example", "unsubscribe")
+
+        await world.sync(segment)
+
+        assert await world.status(ADA) == "absent"
+        assert await consent(world, person) == ("opted_out", "mailchimp")
+        await world.nothing_left(segment)
+
+    async def test_but_not_once_the_new_one_is_a_member_itself(self, world: World) -> None:
+        person = await world.contact("old@acme.example")
+        segment = await world.segment(onLeave="keep", optIn="double")
+        await world.sync(segment)
+        await world.person("old@acme.example", "confirm")
+        await world.move(person, ADA)
+        await world.sync(segment)
+        assert await world.status(ADA) == "pending"
+        await world.person("old@acme.example", "unsubscribe")
+
+        await world.sync(segment)
+
+        assert await world.status(ADA) == "pending"
+        assert await consent(world, person) == ("opted_in", "console")
+
     async def test_holds_for_an_address_that_no_contact_has_any_more(self, world: World) -> None:
         person = await world.contact(ADA)
         await world.contact("stays@acme.example")

@@ -170,7 +170,7 @@ _MEMBER = """cross join lateral (
     where audience_id = :audience and address_hash = {0}.mh offset 0) m"""
 
 # Of what just arrived: unsubscribed by the person. Under our own hashes, where a contact has or had the
-# address. Mailchimp tells whole seconds: of an opt-in and a withdrawal in the same second, the withdrawal
+# address or the member was fed from one. Mailchimp tells whole seconds: of an opt-in and a withdrawal in the same second, the withdrawal
 # is the later one.
 _PULLED_WITHDRAWALS = f"""
 insert into pulled_withdrawals
@@ -180,7 +180,8 @@ from own o
 {_MEMBER.format("o")}
 where m.status = 'unsubscribed' and m.unsubscribed_by = 'person'
   and (exists (select from contacts c where c.org_id = :org and c.address_hash = o.h)
-       or exists (select from address_consents k where k.org_id = :org and k.address_hash = o.h))
+       or exists (select from address_consents k where k.org_id = :org and k.address_hash = o.h)
+       or m.fed_by is not null)
 group by o.h
 """
 

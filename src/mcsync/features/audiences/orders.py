@@ -18,20 +18,28 @@ from sqlalchemy.ext.asyncio import AsyncSession
 # the address: the person may have signed up there a minute ago. Accounts that are not connected can
 # only be reached later, so only members known there get an order.
 _PLACE = """
+with targets as materialized ({targets}),
+reached as (  -- the address, and the one that it stands for: who moved there may have come back with it
+    select a.id as audience_id, a.org_id, a.account_id, t.address_hash, t.email
+    from targets t cross join audiences a
+    where a.gone_at is null
+    union all
+    select a.id, a.org_id, a.account_id, x.member_hash, x.email
+    from targets t join audience_aliases x on x.source_hash = t.address_hash
+    join audiences a on a.id = x.audience_id and a.gone_at is null
+)
 insert into audience_orders (org_id, audience_id, address_hash, email, kind)
-select distinct on (a.id, coalesce(x.member_hash, t.address_hash))
-       a.org_id, a.id, coalesce(x.member_hash, t.address_hash), coalesce(x.email, t.email), 'withdrawal'
-from ({targets}) t
-cross join audiences a
-left join audience_aliases x on x.audience_id = a.id and x.source_hash = t.address_hash
-left join audience_members m
-       on m.audience_id = a.id and m.address_hash = coalesce(x.member_hash, t.address_hash)
-where a.gone_at is null
-  and (m.status in ('subscribed', 'pending')
-       or (m.status = 'absent' and m.intent_at is not null)
-       or (:everywhere and exists (
-             select from mailchimp_connections c
-             where c.account_id = a.account_id and c.soft_deleted_at is null)))
+select distinct on (r.audience_id, r.address_hash)
+       r.org_id, r.audience_id, r.address_hash, r.email, 'withdrawal'
+from reached r
+left join audience_members m on m.audience_id = r.audience_id and m.address_hash = r.address_hash
+where m.status in ('subscribed', 'pending')
+   or (m.status = 'absent' and m.intent_at is not null)
+   or ((:everywhere or (:unwatched and not exists (
+          select from contact_segments s
+          where s.audience_id = r.audience_id and s.soft_deleted_at is null)))
+       and exists (select from mailchimp_connections c
+                   where c.account_id = r.account_id and c.soft_deleted_at is null))
 on conflict (audience_id, address_hash, kind) where status = 'open'
 do update set next_attempt_at = now(), answered_at = null, attempts = 0, created_at = now()
 returning audience_id
@@ -39,14 +47,16 @@ returning audience_id
 
 
 async def order_withdrawals_from(
-    session: AsyncSession, select_sql: str, params: Mapping[str, Any], *, everywhere: bool
-) -> set[UUID]:
+    session: AsyncSession, select_sql: str, params: Mapping[str, Any], *, everywhere: bool,
+    unwatched: bool = False,
+) -> set[UUID]:  # fmt: skip
     """Orders the withdrawal of every row of ``select_sql`` (``address_hash uuid, email text``).
 
-    Answers the audiences that now have open orders: ring ``mailchimp-order`` for each after the commit.
+    ``unwatched``: also in audiences that no segment uses, whose mirror knows nobody. Answers the audiences that now have open orders: ring ``mailchimp-order`` for each after the commit.
     """
     rows = await session.execute(
-        text(_PLACE.format(targets=select_sql)), {**params, "everywhere": everywhere}
+        text(_PLACE.format(targets=select_sql)),
+        {**params, "everywhere": everywhere, "unwatched": unwatched},
     )
     return {row.audience_id for row in rows}
 

@@ -37,6 +37,17 @@ async def get_live(session: AsyncSession, *, lock: bool = False) -> Connection |
     ).scalar_one_or_none()
 
 
+async def last_account(session: AsyncSession) -> str | None:
+    """The account that was connected last, live or not; None where none ever was."""
+    statement = (
+        select(Connection.account_id)
+        .where(Connection.org_id == org_of(session))
+        .order_by(Connection.soft_deleted_at.desc().nulls_first())
+        .limit(1)
+    )
+    return (await session.execute(statement)).scalar_one_or_none()
+
+
 async def add_live(session: AsyncSession, connection: Connection) -> bool:
     """Stores a new live connection; False when another request has just stored one (the index decides)."""
     columns = {

@@ -130,6 +130,11 @@ async def get_live(session: AsyncSession) -> Connection | None:
     return await repository.get_live(session)
 
 
+async def last_account(session: AsyncSession) -> str | None:
+    """The account that is connected or, where none is, was connected last; None where none ever was."""
+    return await repository.last_account(session)
+
+
 async def require_live(session: AsyncSession, *, lock: bool = False) -> Connection:
     """The organisation's live connection; raises ``ConflictError`` (``not_connected``) without one."""
     live = await repository.get_live(session, lock=lock)

@@ -30,6 +30,12 @@ async def find(
     Raises NotFoundError (``contact_not_found``) where nothing is known, BadRequestError for nobody or an
     address that cannot be one, ConflictError (``address_shared``) for the address of several contacts.
     """
+    if wanted.entity_id is not None and wanted.email is not None:
+        raise BadRequestError(
+            "Send entityType and entityId, or email, and not both: all addresses of the entity are"
+            " found by themselves.",
+            code="subject_needed",
+        )
     if wanted.entity_type is not None and wanted.entity_id is not None:
         return await _find_entity(
             session, hash_key, wanted.entity_type, wanted.entity_id, erasing=erasing

@@ -18,7 +18,7 @@ class Erasure(Identified, OrgScoped, Leased, Base):
 
     ``subject_key``: the organisation's keyed hash of the entity or, where a person is known by an address
     only, of that. ``subject``: who it is, sealed, while ``open``; null once ``done``. ``account_id``: the
-    Mailchimp account connected at the request. ``scrubbed_at``: the large tables were gone through for
+    Mailchimp account connected at the request, or last before it. ``scrubbed_at``: the large tables were gone through for
     the first time. ``report`` and ``receipt`` hold no personal data.
     """
 

@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from mcsync.core.db import org_of
 from mcsync.features.erasure.models import Erasure, ErasureTarget
 from mcsync.features.erasure.subject import Address
+from mcsync.features.preferences.left_behind import STILL_AT
 from mcsync.features.preferences.models import Suppression
 
 _FRESH = {"populate_existing": True}
@@ -39,6 +40,18 @@ _PERSON = (
 )
 
 
+_AT = f"""{_PERSON}
+c.org_id = :org and c.id = any(array(
+    select h.id from contacts h where h.org_id = :org and h.address_hash = :address
+    union all
+    select h.id from audience_aliases x
+    join contacts h on h.org_id = :org and h.address_hash = x.source_hash
+    where x.org_id = :org and x.member_hash = :address
+    union all ({STILL_AT.format(hash=":address")})))
+order by c.id
+"""
+
+
 async def contact(
     session: AsyncSession, entity_type: str, entity_id: str, *, lock: bool
 ) -> Person | None:
@@ -57,11 +70,11 @@ async def contact(
 
 
 async def contacts_at(session: AsyncSession, address: UUID) -> list[Person]:
-    """The contacts that have the address now, those that left included."""
-    rows = await session.execute(
-        text(_PERSON + "c.org_id = :org and c.address_hash = :address order by c.id"),
-        {"org": org_of(session), "address": address},
-    )
+    """The contacts that have the address, those that left included.
+
+    Here, or at Mailchimp: who took it there, or is known there by nothing but that still.
+    """
+    rows = await session.execute(text(_AT), {"org": org_of(session), "address": address})
     return [Person(*row) for row in rows]
 
 
@@ -82,8 +95,10 @@ async def entity_is_known(session: AsyncSession, entity_type: str, entity_id: st
 async def address_is_known(
     session: AsyncSession, address: UUID, key: UUID, *, at_mailchimp_only: bool = False
 ) -> bool:
-    """Whether anything is held under the address: consent, a member, a former address, an order, a wish to
-    be subscribed, a single message."""
+    """Whether anything is held under the address: consent, a member, a former address, an order.
+
+    Or that somebody asked to be subscribed, was sent a single message, or was posted about.
+    """
     found = await session.scalar(
         text(
             """select exists (select from audience_members m join audiences a on a.id = m.audience_id
@@ -110,7 +125,9 @@ async def address_is_known(
                                   where org_id = :org and address_key = :key)
                        or exists (select from transactional_recipients where org_id = :org
                                   and address_key = :key
-                                  and (email is not null or own is not null))))"""
+                                  and (email is not null or own is not null))
+                       or exists (select from webhook_events
+                                  where org_id = :org and (address_hash = :hash or new_hash = :hash))))"""
         ),
         {"org": org_of(session), "hash": address, "key": key, "narrow": at_mailchimp_only},
     )

@@ -95,8 +95,7 @@ async def _erase(resources: Resources, actor: Actor, wanted: SubjectInput) -> Er
         if isinstance(found, Erasure):
             return await _view(session, found)
         erasure_id = uuid7()
-        live = await connection.get_live(session)
-        account_id = live.account_id if live else None
+        account_id = await connection.last_account(session)
         session.add(
             Erasure(
                 id=erasure_id, org_id=actor.org_id, subject_kind=found.kind,
@@ -109,7 +108,8 @@ async def _erase(resources: Resources, actor: Actor, wanted: SubjectInput) -> Er
         )  # fmt: skip
         await session.flush()
         await _suppress(session, found, hash_key, erasure_id)
-        await _aim(session, found, erasure_id, account_id)
+        connected = await connection.get_live(session) is not None
+        await _aim(session, found, erasure_id, account_id, connected=connected)
         await repository.stop_unsent_calls(session, found.hashes)
         counts = await stores.scrub(
             session, found, hash_key, erasure_id=erasure_id, only=stores.When.AT_ONCE
@@ -144,12 +144,14 @@ async def _suppress(
 
 
 async def _aim(
-    session: AsyncSession, subject: Subject, erasure_id: UUID, account_id: str | None
-) -> None:
+    session: AsyncSession, subject: Subject, erasure_id: UUID, account_id: str | None, *,
+    connected: bool,
+) -> None:  # fmt: skip
     numbered = list(enumerate(subject.addresses, start=1))
-    await repository.aim(session, erasure_id, numbered, account_id)
+    await repository.aim(session, erasure_id, numbered, account_id if connected else None)
     if account_id is not None and numbered:
-        # the account as a whole: audiences that are not mirrored yet are listed by the job
+        # the account as a whole: audiences that are not mirrored yet are listed by the job, and all of
+        # them where nobody can be asked now; a missing connection never counts as done
         session.add(
             ErasureTarget(
                 id=uuid7(), org_id=org_of(session), erasure_id=erasure_id, account_id=account_id,

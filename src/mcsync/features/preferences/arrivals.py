@@ -61,9 +61,15 @@ async def merge_and_record(
     members = await without_erased(session, hash_keys, members)
     arrivals = await mirror.merge(session, actor.org_id, audience_id, members)
     if arrivals.withdrawals:
-        await preferences.record_withdrawals_pulled(
-            session, actor, source="mailchimp", table="pulled_withdrawals"
+        # the first pull brings the withdrawals of years: too many to ask elsewhere for each
+        pulled_before = await session.scalar(
+            text("select full_pull_at is not null from audiences where id = :audience"),
+            {"audience": audience_id},
         )
+        await preferences.record_withdrawals_pulled(
+            session, actor, source="mailchimp", table="pulled_withdrawals",
+            unwatched=bool(pulled_before),
+        )  # fmt: skip
         await session.execute(text(_NOTE.format("withdrawn", "pulled_withdrawals")))
     if arrivals.opt_ins:
         await preferences.record_opt_ins_pulled(

@@ -27,18 +27,20 @@ from mcsync.features.audiences.orders import (
     order_withdrawals,
     order_withdrawals_from,
 )
-from mcsync.features.preferences import repository
+from mcsync.features.preferences import left_behind, repository
 from mcsync.mailchimp import normalise_address, subscriber_hash
 
 # Every contact with the address, or with the one that it stands for at Mailchimp.
+_HELD: Final = """c.address_hash = any(array(
+    select cast(:hash as uuid) union all
+    select x.source_hash from audience_aliases x
+    where x.org_id = :org and x.member_hash = cast(:hash as uuid)))"""
+_LEFT: Final = f"c.id = any(array({left_behind.STILL_AT.format(hash='cast(:hash as uuid)')}))"
 _STATED: Final = """
 select cast(null as bigint) as line, c.entity_type, c.entity_id, c.address_hash, c.address_key, c.email,
        cast(:at as timestamptz) as at, cast(:source as text) as source, cast(:proof as jsonb) as proof
 from contacts c
-where c.org_id = :org and c.address_hash = any(array(
-    select cast(:hash as uuid) union all
-    select x.source_hash from audience_aliases x
-    where x.org_id = :org and x.member_hash = cast(:hash as uuid)))
+where c.org_id = :org and ({whose})
 """
 
 _WITHDRAW_ITSELF: Final = """
@@ -195,7 +197,7 @@ async def _state(
     await repository.state(
         session,
         status,
-        _STATED,
+        _STATED.format(whose=f"{_HELD} or {_LEFT}" if status == "opted_out" else _HELD),
         {
             "at": at, "source": source, "proof": orjson.dumps(dict(proof)).decode(),
             "hash": address.hash,

@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from uuid6 import uuid7
 
 from mcsync.core.db import org_of
+from mcsync.features.preferences import left_behind
 from mcsync.features.preferences.models import Preference, PreferenceEvent
 
 OUTCOMES: Final = "consent_outcomes"
@@ -195,9 +196,13 @@ where c.org_id = :org and c.entity_type = :entity_type and c.entity_id = :entity
 _PULLED = """
 select cast(null as bigint) as line, c.entity_type, c.entity_id, c.address_hash, c.address_key, c.email,
        t.effective_at as at, cast(:source as text) as source, cast('{{}}' as jsonb) as proof
-from {table} t join contacts c on c.org_id = :org and c.address_hash = t.address_hash
+from {table} t join contacts c on c.org_id = :org and {held}
 for key share of c
 """
+_HELD = "c.address_hash = t.address_hash"
+_HELD_OR_LEFT = f"""c.id = any(array(
+    select h.id from contacts h where h.org_id = :org and h.address_hash = t.address_hash
+    union all ({left_behind.STILL_AT.format(hash="t.address_hash")})))"""
 
 # An opt-out counts even where the rest of its row was refused, if it names a contact that we know.
 _STAGED = """
@@ -236,6 +241,9 @@ async def state(
     if status == "opted_out":
         every |= {"at_once": at_once, "again": again}
     await session.execute(text(_STATEMENTS[status].format(stated=stated)), every)
+    await left_behind.reset(session)
+    if status == "opted_out":
+        await left_behind.withdraw(session, OUTCOMES)
 
 
 async def outcome_counts(session: AsyncSession) -> tuple[int, int]:
@@ -259,7 +267,11 @@ async def refusal(session: AsyncSession) -> str | None:
     return reason
 
 
-APPLIED: Final = f"select distinct address_hash, email from {OUTCOMES} where applied and address_hash is not null"
+APPLIED: Final = f"""
+select address_hash, email from {OUTCOMES} where applied and address_hash is not null
+union
+select address_hash, email from {left_behind.TABLE}
+"""
 """The addresses of the statements just recorded that hold, for their orders."""
 
 
@@ -268,9 +280,12 @@ def one_contact() -> str:
     return _ONE
 
 
-def pulled(table: str) -> str:
-    """Select of the statements in a temporary table (address_hash, effective_at); binds source."""
-    return _PULLED.format(table=table)
+def pulled(table: str, *, left_behind_too: bool) -> str:
+    """Select of the statements in a temporary table (address_hash, effective_at); binds source.
+
+    ``left_behind_too``: also about contacts whom Mailchimp still knows by the address they had before.
+    """
+    return _PULLED.format(table=table, held=_HELD_OR_LEFT if left_behind_too else _HELD)
 
 
 def staged(table: str, status: str, *, own_proof: bool = False) -> str:

@@ -41,6 +41,7 @@ from mcsync.features.preferences.schemas import (
 )
 
 _CLOCKS_DIFFER: Final = timedelta(minutes=5)
+_FEW: Final = 500
 _ACTIONS: Final = {
     "opted_in": AuditAction.PREFERENCES_OPT_IN,
     "opted_out": AuditAction.PREFERENCES_OPT_OUT,
@@ -171,7 +172,7 @@ async def record(
             code="opt_in_not_newer",
         )
     if status == "opted_out":
-        await _order(session, jobs, everywhere=True)
+        await _order(session, jobs)
     elif status == "opted_in":
         _ring(session, jobs, await order_opt_ins_from(session, repository.APPLIED, {}))
     audit.record(
@@ -186,14 +187,18 @@ async def record(
 
 
 async def record_withdrawals_pulled(
-    session: AsyncSession, actor: Actor, *, source: str, table: str, jobs: JobQueue | None = None
-) -> int:
+    session: AsyncSession, actor: Actor, *, source: str, table: str, jobs: JobQueue | None = None,
+    unwatched: bool = True,
+) -> int:  # fmt: skip
     """Withdraws every contact with an address in a temporary table (address_hash, effective_at).
 
     One older than a recorded opt-in is only remembered. Nothing happens the second time. Places orders
-    for members elsewhere. Answers how many contacts changed.
+    for members elsewhere; ``unwatched``: also in audiences that no segment uses. Answers how many contacts
+    changed.
     """
-    return await _pulled(session, actor, "opted_out", source=source, table=table, jobs=jobs)
+    return await _pulled(
+        session, actor, "opted_out", source=source, table=table, jobs=jobs, unwatched=unwatched
+    )
 
 
 async def record_opt_ins_pulled(
@@ -208,12 +213,12 @@ async def record_opt_ins_pulled(
 
 async def _pulled(
     session: AsyncSession, actor: Actor, status: OptStatus, *, source: str, table: str,
-    jobs: JobQueue | None,
+    jobs: JobQueue | None, unwatched: bool = False,
 ) -> int:  # fmt: skip
     await repository.state(
         session,
         status,
-        repository.pulled(table),
+        repository.pulled(table, left_behind_too=status == "opted_out"),
         {"source": source},
         now=await repository.moment(session),
         actor_kind=actor.kind,
@@ -222,7 +227,7 @@ async def _pulled(
     )
     applied, _ = await repository.outcome_counts(session)
     if status == "opted_out" and applied:
-        await _order(session, jobs, everywhere=False)
+        await _order(session, jobs, many=applied, unwatched=unwatched)
     if applied:
         audit.record(
             session,
@@ -288,7 +293,7 @@ class PreferencesConsentSink:
             counts[status] = await repository.outcome_counts(session)
             if status == "opted_out" and counts[status][0]:
                 of_refused = await repository.applied_of_refused(session, staged)
-                await _order(session, self.resources.jobs, everywhere=False)
+                await _order(session, self.resources.jobs, many=counts[status][0])
             if counts[status][1]:
                 await repository.note_refused(session, staged)
         return ConsentCounts(
@@ -300,9 +305,19 @@ class PreferencesConsentSink:
         )
 
 
-async def _order(session: AsyncSession, jobs: JobQueue | None, *, everywhere: bool) -> None:
-    """Places the orders of the withdrawals just recorded; rings for them after the commit."""
-    audiences = await order_withdrawals_from(session, repository.APPLIED, {}, everywhere=everywhere)
+async def _order(
+    session: AsyncSession, jobs: JobQueue | None, *, many: int | None = None, unwatched: bool = True
+) -> None:
+    """Places the orders of the withdrawals just recorded; rings for them after the commit.
+
+    Of one (``many`` None) in every audience. Of several where the mirror knows the address; and
+    (``unwatched``) in the audiences that no segment uses, where nothing else would ever reach them, as long
+    as they are few: each costs a call, and those of one person must not wait behind a file's.
+    """
+    audiences = await order_withdrawals_from(
+        session, repository.APPLIED, {},
+        everywhere=many is None, unwatched=many is not None and many <= _FEW and unwatched,
+    )  # fmt: skip
     _ring(session, jobs, audiences)
 
 

@@ -58,6 +58,32 @@ class FormPost:
     overdue: bool
 
 
+async def is_held(session: AsyncSession, address: Address) -> bool:
+    """Whether a living contact has the address."""
+    found = await session.scalar(
+        text(
+            """select exists (select from contacts where org_id = :org and address_hash = :hash
+                              and deleted_at is null)"""
+        ),
+        {"org": org_of(session), "hash": address.hash},
+    )
+    return bool(found)
+
+
+async def connected_lists(session: AsyncSession) -> list[str]:
+    """The audiences of the connected account, by Mailchimp's ids; none where none is connected."""
+    found = await session.execute(
+        text(
+            """select a.list_id from audiences a
+               join mailchimp_connections c on c.account_id = a.account_id
+                    and c.soft_deleted_at is null
+               where a.org_id = :org and a.gone_at is null order by a.list_id"""
+        ),
+        {"org": org_of(session)},
+    )
+    return list(found.scalars())
+
+
 async def take_call(session: AsyncSession, audience_id: UUID, address: Address) -> UUID | None:
     """Notes a call that may subscribe the address, from before it is sent.
 

@@ -83,7 +83,9 @@ async def update(body: UpdateInput, resources: ResourcesDep, actor: Writer) -> S
     return await service.update(resources, actor, body)
 
 
-@router.post("/unsubscribe", summary="Unsubscribe an address everywhere")
+@router.post(
+    "/unsubscribe", summary="Unsubscribe an address everywhere", responses=problems(502, 504)
+)
 async def unsubscribe(
     body: UnsubscribeInput, resources: ResourcesDep, actor: Writer
 ) -> UnsubscribeResult:
@@ -91,7 +93,8 @@ async def unsubscribe(
 
     It reaches every audience of the account that mcsync knows of (one is known from the first call, segment
     or form that names it) within seconds, also where the address has not been seen yet. Only a later opt-in
-    lifts it.
+    lifts it. An erased address is refused (`suppressed`) unless a contact still has it or the person came
+    back through one of Mailchimp's own forms.
     """
     return await service.unsubscribe(resources, actor, body)
 

@@ -164,9 +164,13 @@ async def unsubscribe(
 ) -> UnsubscribeResult:
     """A withdrawal of the address and of every contact with it, in every audience.
 
-    On its way to Mailchimp when this returns. Raises ``ConflictError`` (``suppressed``).
+    On its way to Mailchimp when this returns. Raises ``ConflictError`` (``suppressed``) for an erased
+    address that nobody has and that is on no list: there is nothing to withdraw.
     """
-    audience, address = await _target(resources, actor, given.audience_id, given.email)
+    audience = await audiences.find(resources, actor.org_id, given.audience_id)
+    address = await by_address.address_of(actor.org_id, resources.hash_keys, given.email)
+    if not await _has_something_to_withdraw(resources, actor, address):
+        raise members.suppressed()
     async with resources.db.transaction(actor.org_id) as session:
         contacts, ordered = await by_address.withdraw(
             session, actor, address, source=given.source, proof=_told(given.proof),
@@ -374,6 +378,27 @@ async def _target(
         if await by_address.is_suppressed(session, address):
             raise members.suppressed()
     return audience, address
+
+
+async def _has_something_to_withdraw(resources: Resources, actor: Actor, address: Address) -> bool:
+    """Always, but for an erased address: only where a contact shares it, or where the person came back.
+
+    Mailchimp's own forms take them back without us. Else the withdrawal would only be a trace of them.
+    """
+    async with resources.db.transaction(actor.org_id) as session:
+        if not await by_address.is_suppressed(session, address):
+            return True
+        if await repository.is_held(session, address):
+            return True
+        lists = await repository.connected_lists(session)
+    if not lists:
+        return False
+    async with connection.calling(resources, actor.org_id) as link:
+        for list_id in lists:
+            member = await link.client.find_member(list_id, address.hash.hex)
+            if member is not None and member.status in members.ON_LIST:
+                return True
+    return False
 
 
 async def _patch(

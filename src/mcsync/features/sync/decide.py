@@ -137,7 +137,8 @@ src as (  -- our own hashes behind each member hash
     select k.mh, x.source_hash from cand k
     join audience_aliases x on x.audience_id = :audience and x.member_hash = k.mh
 ),
-address_state as materialized (  -- what is recorded of the address itself, whoever holds it now
+address_state as materialized (  -- what is recorded of the address itself, whoever holds it now, and
+    -- also where it stands for another: who moved at Mailchimp may have signed up with it once more
     select s.mh,
            bool_or(a.withdrawn_at is not null
                    and (a.given_at is null or a.given_at <= a.withdrawn_at)) as withdrawn,
@@ -145,7 +146,7 @@ address_state as materialized (  -- what is recorded of the address itself, whoe
            max(a.given_at) as given_at,
            (array_agg(a.withdrawn_source order by a.withdrawn_at desc nulls last))[1]
                as withdrawn_source
-    from src s {address_consents}
+    from (select mh, sh from src union select mh, mh from cand) s {address_consents}
     group by s.mh
 )
 """

@@ -87,6 +87,8 @@ with moved as (
 )
 select coalesce(x.member_hash, h) from hashes {_EFFECTIVE.format(hash="h")}
 union
+select h from hashes
+union
 select m.address_hash from audience_members m
 where m.audience_id = :audience and m.changed_xid >= :mark
 union
