@@ -54,10 +54,11 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """A call that is about to be sent."""
+    """A call that is about to be sent. ``with_status``: its rows carry ``status`` (before 2026)."""
 
     id: UUID
     rows: list[Row]
+    with_status: bool = False
 
 
 # Materialised: as a plain sub-select it may be run again and again, each time for other rows. Updated by
@@ -259,7 +260,7 @@ async def take(
         )
     if rows:
         await _intend(session, run, call_id, rows)
-    return Taken(call_id, rows)
+    return Taken(call_id, rows, with_status=requires_status)
 
 
 async def announce(

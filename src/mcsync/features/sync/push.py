@@ -170,7 +170,7 @@ class Push:
             async with self._client.slot(self._lane):
                 if not await calls.leaving(self._db, self._run, taken.id, self._check):
                     return True
-                answer = await self._send(taken.rows)
+                answer = await self._send(taken.rows, with_status=taken.with_status)
         except (TransientError, ThrottledError) as error:
             await self._missed(taken, error)
             return True
@@ -180,25 +180,29 @@ class Push:
         await self._record(taken, answer)
         return True
 
-    async def _send(self, rows: Sequence[calls.Row]) -> recording.Answer:
-        """One call; a chunk refused as a whole is halved until the bad row stands alone."""
+    async def _send(self, rows: Sequence[calls.Row], *, with_status: bool) -> recording.Answer:
+        """One call; a chunk refused as a whole is halved until the bad row stands alone.
+
+        ``with_status`` goes with the rows: another lane may have found out meanwhile what they lack.
+        """
         reducing = rows[0].action == "unsubscribe"
         try:
             result = await self._client.batch_subscribe(
                 self._target.list_id,
                 [row.body for row in rows],
                 # where rows carry a status, an existing member must not get it: the row comes back
-                update_existing=not self._target.requires_status or rows[0].action != "add",
+                update_existing=not with_status or rows[0].action != "add",
                 skip_merge_validation=reducing,
             )
         except (InvalidRequestError, RefusedError) as error:
-            if accounting.says_status_is_required(error) and not self._target.requires_status:
+            if accounting.says_status_is_required(error) and not with_status:
                 raise accounting.StatusRequiredError from error
             if len(rows) == 1:
                 alone = recording.Answer(outcomes=[accounting.refused(rows[0], error)])
                 return await self._insist(alone) if reducing else alone
             middle = len(rows) // 2
-            first, second = await self._send(rows[:middle]), await self._send(rows[middle:])
+            first = await self._send(rows[:middle], with_status=with_status)
+            second = await self._send(rows[middle:], with_status=with_status)
             return recording.Answer(
                 first.outcomes + second.outcomes,
                 first.reread + second.reread,
