@@ -26,6 +26,7 @@ from mcsync.features.connection import service as connection
 from mcsync.features.sync import (
     calls,
     context,
+    leaving,
     permissions,
     planner,
     pull,
@@ -60,6 +61,10 @@ class CancelRequested(Exception):
     """Somebody asked for the run to be cancelled."""
 
 
+class SegmentGone(Exception):
+    """The segment was deleted, or is another audience's by now."""
+
+
 class Failed(Exception):
     """The run cannot go on. ``code`` and ``message`` are shown on the run and the segment."""
 
@@ -67,6 +72,19 @@ class Failed(Exception):
         super().__init__(message)
         self.code = code
         self.message = message
+
+
+_LOOK_SECONDS = 1.0
+_LOOK = """
+select r.cancel_requested_at is not null as cancelled,
+       cast(:link as uuid) is not null and not exists (
+           select from mailchimp_connections c
+           where c.id = :link and c.soft_deleted_at is null and c.key_fingerprint = :key) as disconnected,
+       coalesce(a.definition_xid <> cast(:definition as bigint), false) as redefined
+from sync_runs r join audiences a on a.id = r.audience_id
+where r.id = :run and r.epoch = :epoch
+"""
+"""``disconnected``: or another key was given; ``redefined``: a segment or the merge-field map changed."""
 
 
 class Execution:
@@ -80,6 +98,9 @@ class Execution:
         self._actor = Actor.system(run.org_id, "mailchimp-segment-sync", request_id=run.request_id)
         self._started = time.monotonic()
         self._cancelled = False
+        self._link: connection.Link | None = None
+        self._definition: int | None = None
+        self._looked = self._started
 
     async def execute(self) -> None:
         """Works until the run ends, is handed over, or waits. Never raises but on cancellation."""
@@ -96,8 +117,32 @@ class Execution:
     async def _check(self) -> None:
         if self._stopping.is_set() or time.monotonic() - self._started > SLICE_SECONDS:
             raise HandOver
+        if not self._cancelled and time.monotonic() - self._looked > _LOOK_SECONDS:
+            self._looked = time.monotonic()
+            await self._look()
         if self._cancelled:
             raise CancelRequested
+
+    async def _look(self) -> None:
+        """What others decided meanwhile: the run is cancelled, or it goes on from what is true now."""
+        async with self._db.transaction(self._run.org_id) as session:
+            seen = (
+                await session.execute(
+                    text(_LOOK),
+                    {
+                        "run": self._run.id,
+                        "epoch": self._run.epoch,
+                        "link": self._link and self._link.connection_id,
+                        "key": self._link and self._link.fingerprint,
+                        "definition": self._definition,
+                    },
+                )
+            ).one_or_none()
+        if seen is None:
+            raise FencedError
+        self._cancelled = seen.cancelled
+        if seen.disconnected or seen.redefined:
+            raise HandOver
 
     async def _work(self) -> None:
         log = _log.bind(run=str(self._run.id), org=str(self._run.org_id), epoch=self._run.epoch)
@@ -109,12 +154,13 @@ class Execution:
             await self._hand_over()
         except CancelRequested:
             await self._end("cancelled")
-        except CredentialError as error:
-            detail = connection.refused_detail(error)
-            await connection.mark_needs_attention(
-                self._resources, self._run.org_id, error.code, detail
+        except SegmentGone:
+            await self._end(
+                "cancelled",
+                error={"code": "segment_gone", "message": "The segment is not there any more."},
             )
-            await self._fail("mailchimp_key_refused", detail)
+        except CredentialError as error:
+            await self._key_refused(error)
         except (pull.AudienceGoneError, NotFoundError):
             await self._audience_gone()
         except Exception as error:
@@ -135,11 +181,14 @@ class Execution:
         ctx = await self._context()
         client = await self._client(ctx)
         if run.status != "pushing":
+            if run.leave:
+                await leaving.settle(self._resources, run, self._check)
             ctx = await self._bring_up_to_date(ctx, client)
             await self._plan(ctx)
             if run.dry_run:
                 await self._end("succeeded")
                 return
+        self._definition = ctx.definition_xid
         async with self._db.transaction(run.org_id) as session:
             await calls.recover(session, run)
             todo = await session.scalar(
@@ -182,6 +231,8 @@ class Execution:
             )  # fmt: skip
         if ctx is None:
             raise Failed("segment_gone", "The segment does not exist any more.")
+        if not ctx.lives and not run.leave:
+            raise SegmentGone
         return ctx
 
     async def _client(self, ctx: context.Context) -> MailchimpClient:
@@ -192,6 +243,7 @@ class Execution:
             raise Failed(error.code, error.detail) from error
         if link.account_id != ctx.account_id:
             raise Failed("audience_gone", "The connected Mailchimp account lacks this audience.")
+        self._link = link
         return link.client
 
     async def _bring_up_to_date(
@@ -291,11 +343,24 @@ class Execution:
                     )
             await self._audit(session, "awaiting_approval" if row.held else "finished")
 
-    async def _end(self, status: str) -> None:
+    async def _end(self, status: str, *, error: dict[str, str] | None = None) -> None:
         async with self._db.transaction(self._run.org_id) as session:
             await calls.recover(session, self._run)
-            await runs.end(session, self._run, status)
+            await runs.end(session, self._run, status, error=error)
             await self._audit(session, status)
+
+    async def _key_refused(self, error: CredentialError) -> None:
+        detail = connection.refused_detail(error)
+        key = self._link.fingerprint if self._link else None
+        async with self._db.transaction(self._run.org_id) as session:
+            live = await connection.get_live(session)
+        if live is not None and live.key_fingerprint != key:
+            await self._hand_over()  # another key was given meanwhile, which nobody refused
+            return
+        await connection.mark_needs_attention(
+            self._resources, self._run.org_id, error.code, detail, fingerprint=key
+        )
+        await self._fail("mailchimp_key_refused", detail)
 
     async def _fail(self, code: str, message: str) -> None:
         try:

@@ -96,17 +96,63 @@ async def create(
         )
         return live.scalar_one(), False
     if not dry_run:
-        await session.execute(
+        # one that lets members leave an audience where the segment is no more, nothing plans anew
+        superseded = await session.execute(
             text(
                 """update sync_runs set status = 'cancelled', finished_at = now(),
                        revision = revision + 1,
                        error = '{"code": "superseded",
                                  "message": "A newer run of the segment planned anew."}'::jsonb
-                   where segment_id = :segment and status = 'awaiting_approval'"""
+                   where segment_id = :segment and audience_id = :audience
+                     and status = 'awaiting_approval'"""
             ),
-            {"segment": segment_id},
+            {"segment": segment_id, "audience": audience_id},
         )
+        if superseded.rowcount:  # type: ignore[attr-defined]
+            await nothing_waits(session, segment_id)
     return row.id, True
+
+
+async def nothing_waits(session: AsyncSession, segment_id: UUID) -> None:
+    """No run of the segment waits for approval any more: it shows what it was before."""
+    await session.execute(
+        text(
+            """update contact_segments set status_code = null, status_detail = null,
+                   status = case when last_synced_at is null then 'pending' else 'synced' end
+               where id = :segment and status_code = 'approval_needed'"""
+        ),
+        {"segment": segment_id},
+    )
+
+
+async def end_all(
+    session: AsyncSession, segment_id: UUID, *, to: UUID | None, members: bool
+) -> None:
+    """Ends what was to be done for a segment that is deleted or goes ``to`` another audience, at once.
+
+    Calls under way are still recorded. Members who are leaving yet another audience go on doing so, unless
+    a run for more ``members`` takes the only turn.
+    """
+    message = "The segment was deleted." if to is None else "The segment went to another audience."
+    await session.execute(
+        text(
+            """update sync_runs set status = 'cancelled', finished_at = now(),
+                   revision = revision + 1, epoch = epoch + 1, lease_until = null,
+                   error = cast(:error as jsonb)
+               where segment_id = :segment and not dry_run
+                 and status in ('queued', 'pulling', 'planning', 'pushing', 'awaiting_approval')
+                 and not (leave and audience_id is distinct from :to
+                          and (status = 'awaiting_approval' or not :members))"""
+        ),
+        {
+            "segment": segment_id, "to": to, "members": members,
+            "error": _json({"code": "segment_gone", "message": message}),
+        },
+    )  # fmt: skip
+    await session.execute(
+        text("update contact_segments set syncing_until = null where id = :segment"),
+        {"segment": segment_id},
+    )
 
 
 async def claim(
