@@ -269,6 +269,10 @@ class World:
         """The staff deletes a tag at Mailchimp."""
         await self._staff("DELETE", f"segments/{tag_id}")
 
+    async def make_tag(self, name: str) -> None:
+        """The staff makes a tag."""
+        await self._staff("POST", "segments", {"name": name, "static_segment": []})
+
     async def make_field(self, tag: str, kind: str, *, choices: Sequence[str] = ()) -> None:
         """The staff makes a merge field."""
         options = {"choices": list(choices)} if choices else {}

@@ -11,7 +11,7 @@ from uuid import UUID
 import orjson
 import structlog
 from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from mcsync.core.auth import Actor
@@ -125,19 +125,23 @@ class Execution:
 
     async def _look(self) -> None:
         """What others decided meanwhile: the run is cancelled, or it goes on from what is true now."""
-        async with self._db.transaction(self._run.org_id) as session:
-            seen = (
-                await session.execute(
-                    text(_LOOK),
-                    {
-                        "run": self._run.id,
-                        "epoch": self._run.epoch,
-                        "link": self._link and self._link.connection_id,
-                        "key": self._link and self._link.fingerprint,
-                        "definition": self._definition,
-                    },
-                )
-            ).one_or_none()
+        try:
+            async with self._db.transaction(self._run.org_id) as session:
+                seen = (
+                    await session.execute(
+                        text(_LOOK),
+                        {
+                            "run": self._run.id,
+                            "epoch": self._run.epoch,
+                            "link": self._link and self._link.connection_id,
+                            "key": self._link and self._link.fingerprint,
+                            "definition": self._definition,
+                        },
+                    )
+                ).one_or_none()
+        except (SQLAlchemyError, OSError) as error:  # a database that is away only costs a look
+            _log.info("not_looked", run=str(self._run.id), error=type(error).__name__)
+            return
         if seen is None:
             raise FencedError
         self._cancelled = seen.cancelled

@@ -375,11 +375,12 @@ class Push:
                 rows = await accounting.to_untag(session, self._run.id, BATCH_SIZE)
             if not rows:
                 return
+            remove = [r.email for r in rows if r.email]
             try:
-                await self._client.change_tag_members(
-                    self._target.list_id, self._tag_id, add=[],
-                    remove=[r.email for r in rows if r.email],
-                )  # fmt: skip
+                if remove:
+                    await self._client.change_tag_members(
+                        self._target.list_id, self._tag_id, add=[], remove=remove
+                    )
             except NotFoundError:
                 pass  # the tag is gone, and so is everybody's
             except (TransientError, ThrottledError) as error:

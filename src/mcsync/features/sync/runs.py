@@ -94,7 +94,13 @@ async def create(
             ),
             {"segment": segment_id},
         )
-        return live.scalar_one(), False
+        found = live.scalar_one_or_none()
+        if found is not None:
+            return found, False
+        return await create(  # it ended between the two looks
+            session, segment_id=segment_id, audience_id=audience_id, trigger=trigger,
+            dry_run=dry_run, leave=leave, request_id=request_id, not_before=not_before,
+        )  # fmt: skip
     if not dry_run:
         # one that lets members leave an audience where the segment is no more, nothing plans anew
         superseded = await session.execute(
