@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import timedelta
 from uuid import UUID
 
 import orjson
 import structlog
 from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from mcsync.core.auth import Actor
@@ -34,15 +34,18 @@ from mcsync.features.sync import (
     runs,
     tags,
 )
-from mcsync.features.sync.lanes import WeatherError
+from mcsync.features.sync.endings import (
+    CancelRequested,
+    Failed,
+    HandOver,
+    SegmentGone,
+    verdict_on,
+)
 from mcsync.mailchimp import (
     CredentialError,
     Lane,
     MailchimpClient,
-    MailchimpError,
     NotFoundError,
-    ThrottledError,
-    TransientError,
 )
 
 _log = structlog.get_logger(__name__)
@@ -53,38 +56,7 @@ _MOST_ATTEMPTS = 12
 _MERGE_FIELDS_AGE = timedelta(minutes=5)
 
 
-class HandOver(Exception):
-    """This process should let go of the run: it stops, or the slice is over."""
-
-
-class CancelRequested(Exception):
-    """Somebody asked for the run to be cancelled."""
-
-
-class SegmentGone(Exception):
-    """The segment was deleted, or is another audience's by now."""
-
-
-class Failed(Exception):
-    """The run cannot go on. ``code`` and ``message`` are shown on the run and the segment."""
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
-
-
 _LOOK_SECONDS = 1.0
-_LOOK = """
-select r.cancel_requested_at is not null as cancelled,
-       cast(:link as uuid) is not null and not exists (
-           select from mailchimp_connections c
-           where c.id = :link and c.soft_deleted_at is null and c.key_fingerprint = :key) as disconnected,
-       coalesce(a.definition_xid <> cast(:definition as bigint), false) as redefined
-from sync_runs r join audiences a on a.id = r.audience_id
-where r.id = :run and r.epoch = :epoch
-"""
-"""``disconnected``: or another key was given; ``redefined``: a segment or the merge-field map changed."""
 
 
 class Execution:
@@ -127,25 +99,15 @@ class Execution:
         """What others decided meanwhile: the run is cancelled, or it goes on from what is true now."""
         try:
             async with self._db.transaction(self._run.org_id) as session:
-                seen = (
-                    await session.execute(
-                        text(_LOOK),
-                        {
-                            "run": self._run.id,
-                            "epoch": self._run.epoch,
-                            "link": self._link and self._link.connection_id,
-                            "key": self._link and self._link.fingerprint,
-                            "definition": self._definition,
-                        },
-                    )
-                ).one_or_none()
+                seen = await runs.look(
+                    session, self._run, definition=self._definition,
+                    link=(self._link.connection_id, self._link.fingerprint) if self._link else None,
+                )  # fmt: skip
         except (SQLAlchemyError, OSError) as error:  # a database that is away only costs a look
             _log.info("not_looked", run=str(self._run.id), error=type(error).__name__)
             return
-        if seen is None:
-            raise FencedError
         self._cancelled = seen.cancelled
-        if seen.disconnected or seen.redefined:
+        if seen.changed:
             raise HandOver
 
     async def _work(self) -> None:
@@ -168,7 +130,7 @@ class Execution:
         except (pull.AudienceGoneError, NotFoundError):
             await self._audience_gone()
         except Exception as error:
-            verdict = _verdict(error)
+            verdict = verdict_on(error)
             if verdict.code == "internal_error":
                 log.exception("run_crashed")
             else:
@@ -438,39 +400,6 @@ class Execution:
             session, self._actor, AuditAction.SYNC_FINISH, entity="run", entity_id=self._run.id,
             diff={"outcome": outcome},
         )  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class _Verdict:
-    """What an error means for a run: ``passing`` trouble is tried again later."""
-
-    code: str
-    message: str
-    passing: bool = False
-
-
-def _verdict(error: Exception) -> _Verdict:
-    if isinstance(error, Failed):
-        return _Verdict(error.code, error.message)
-    if isinstance(error, tags.TagTakenError):
-        return _Verdict(
-            "tag_taken",
-            "The audience has a tag of this segment's name that mcsync did not make. Rename the"
-            " segment, or the tag at Mailchimp.",
-        )
-    if isinstance(error, (WeatherError, TransientError, ThrottledError)):
-        return _Verdict(
-            "mailchimp_unavailable", "Mailchimp could not be reached; trying again.", passing=True
-        )
-    if isinstance(error, MailchimpError):
-        return _Verdict("mailchimp_refused", f"Mailchimp refused: {error.title}")
-    if isinstance(error, (OperationalError, InterfaceError, OSError)):
-        return _Verdict(
-            "database_unavailable", "The database was away; trying again.", passing=True
-        )
-    return _Verdict(
-        "internal_error", "Something went wrong on our side; trying again.", passing=True
-    )
 
 
 async def _held(session: AsyncSession, run_id: UUID) -> int:

@@ -237,6 +237,46 @@ async def renew(session: AsyncSession, run: Claimed, *, lease_seconds: int) -> b
     return bool(row.cancelled)
 
 
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What others decided of a run under way. ``changed``: it would go on from what is not true any more."""
+
+    cancelled: bool
+    changed: bool
+
+
+# Another connection or key; a segment of the audience or its merge-field map.
+_LOOK = """
+select r.cancel_requested_at is not null as cancelled,
+       (cast(:link as uuid) is not null and not exists (
+           select from mailchimp_connections c
+           where c.id = :link and c.soft_deleted_at is null and c.key_fingerprint = :key))
+       or coalesce(a.definition_xid <> cast(:definition as bigint), false) as changed
+from sync_runs r join audiences a on a.id = r.audience_id
+where r.id = :run and r.epoch = :epoch
+"""
+
+
+async def look(
+    session: AsyncSession, run: Claimed, *, link: tuple[UUID, bytes] | None, definition: int | None
+) -> Seen:
+    """Whether the run may go on as it is. ``link``: its connection and the key's fingerprint.
+
+    ``definition``: that of the audience as the run's push knows it. Raises :class:`FencedError`.
+    """
+    connection_id, key = link or (None, None)
+    row = (
+        await session.execute(
+            text(_LOOK),
+            {"run": run.id, "epoch": run.epoch, "link": connection_id, "key": key,
+             "definition": definition},
+        )
+    ).one_or_none()  # fmt: skip
+    if row is None:
+        raise FencedError
+    return Seen(row.cancelled, row.changed)
+
+
 async def write(session: AsyncSession, run: Claimed, assignments: str, **values: Any) -> None:
     """A fenced update of the run's row. Raises :class:`FencedError`."""
     result = await session.execute(
