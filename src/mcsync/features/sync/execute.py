@@ -54,9 +54,8 @@ SLICE_SECONDS = 480.0
 """A run that takes longer hands itself on, so that no job outlives ARQ's time-out."""
 _MOST_ATTEMPTS = 12
 _MERGE_FIELDS_AGE = timedelta(minutes=5)
-
-
 _LOOK_SECONDS = 1.0
+"""So often a run under way looks whether it may go on as it is."""
 
 
 class Execution:
@@ -320,8 +319,8 @@ class Execution:
         key = self._link.fingerprint if self._link else None
         async with self._db.transaction(self._run.org_id) as session:
             live = await connection.get_live(session)
-        if live is not None and live.key_fingerprint != key:
-            await self._hand_over()  # another key was given meanwhile, which nobody refused
+        if key is not None and (live is None or live.key_fingerprint != key):
+            await self._hand_over()  # disconnected, or another key was given, which nobody refused
             return
         await connection.mark_needs_attention(
             self._resources, self._run.org_id, error.code, detail, fingerprint=key
