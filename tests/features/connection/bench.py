@@ -39,9 +39,13 @@ class Caller:
 class LeaveCalls(list[tuple[Any, Any]]):
     """Which leaving runs were asked for: (segment id, our audience id)."""
 
-    async def __call__(self, session: Any, segment_id: Any, audience_id: Any, actor: Any) -> None:
+    async def __call__(
+        self, session: Any, segment_id: Any, audience_id: Any, actor: Any, *, members: bool,
+        to: Any = None,
+    ) -> None:  # fmt: skip
         await session.execute(text("select 1"))
-        self.append((segment_id, audience_id))
+        if members:
+            self.append((segment_id, audience_id))
 
 
 @pytest.fixture(scope="session")

@@ -95,8 +95,9 @@ class TestHeader:
         (row,) = read(f"\ufeff{HEAD},,\n{GOOD},x,y\n")
         assert (row["entity_type"], row["attributes"]) == ("employee", {})
 
-    def test_the_header_may_have_a_quoted_newline(self) -> None:
-        (row,) = read(f'{HEAD},"cost\ncentre"\n{GOOD},5\n')
+    @pytest.mark.parametrize("size", [1, 30, 1 << 16])
+    def test_the_header_may_have_a_quoted_newline(self, size: int) -> None:
+        (row,) = read(f'{HEAD},"cost\ncentre"\n{GOOD},5\n', size)
         assert row["attributes"] == {"cost\ncentre": "5"}
         assert row["line"] == 3
 
@@ -172,6 +173,18 @@ class TestRows:
             (3, "attributes.note", "too_long"),
             (4, "entityId", "too_long"),
         ]
+
+    @pytest.mark.parametrize("quote", ["", '"'])
+    def test_a_value_beyond_what_csv_reads_by_itself_costs_its_row(self, quote: str) -> None:
+        value = quote + "n" * 200_000 + quote
+        rows = read(f"{HEAD},note\n{GOOD},{value}\nemployee,2,b@n.example,\n")
+        assert reported(rows) == [(2, "attributes.note", "too_long")]
+        assert rows[-1]["entity_id"] == "2"
+
+    def test_a_column_name_of_any_length_is_refused_in_words(self) -> None:
+        with pytest.raises(BadRequestError) as error:
+            read(f'{HEAD},"{"n" * 200_000}\n{"n" * 1_000_000}"\n{GOOD},5\n')
+        assert error.value.code in ("invalid_column_name", "line_too_long")
 
     @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
     @pytest.mark.parametrize("size", [1, 7, 1000])

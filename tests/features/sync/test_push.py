@@ -267,6 +267,19 @@ class TestAccountsOfBefore2026:
         assert member["mergeFields"]["FNAME"] == "Adele"
         await world.nothing_left(segment)
 
+    async def test_calls_that_several_lanes_sent_before_anybody_knew_cost_nobody_anything(
+        self, world: World
+    ) -> None:
+        for start in (0, 1000):
+            await world.crowd(1000, start=start)
+        segment = await world.segment()
+
+        run = await world.sync(segment)
+
+        assert run.status == "succeeded", run
+        assert counted(run) == {"add": 2000, "done": 2000}
+        assert await world.statuses() == {"subscribed": 2000}
+
     async def test_a_foreign_member_is_tagged_and_nobody_is_subscribed_again(
         self, world: World, before_push: Between
     ) -> None:

@@ -7,11 +7,11 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from mcsync.core.auth import Actor
 from mcsync.core.resources import Resources
@@ -29,6 +29,7 @@ from mcsync.features.segments.schemas import (
     DeleteSegmentInput,
     UpdateSegmentInput,
 )
+from mcsync.features.segments.service import LeaveHook
 from mcsync.features.sync import execute, opt_ins, service, withdrawals
 from mcsync.features.sync.schemas import ChangeView, RunView
 from tests.features.sync.travel import Travel
@@ -190,10 +191,9 @@ class World:
         )
         return await self.work(found[0].id)
 
-    async def _leave_hook(
-        self, session: AsyncSession, segment_id: UUID, audience_id: UUID, actor: Actor
-    ) -> None:
-        await service.start_leave(self.resources, session, segment_id, audience_id, actor)
+    @property
+    def _leave_hook(self) -> LeaveHook:
+        return partial(service.leave_audience, self.resources)
 
     async def sync(self, segment_id: UUID, *, dry_run: bool = False) -> RunView:
         """Syncs and answers the run as it ended."""
@@ -268,6 +268,10 @@ class World:
     async def delete_tag(self, tag_id: int) -> None:
         """The staff deletes a tag at Mailchimp."""
         await self._staff("DELETE", f"segments/{tag_id}")
+
+    async def make_tag(self, name: str) -> None:
+        """The staff makes a tag."""
+        await self._staff("POST", "segments", {"name": name, "static_segment": []})
 
     async def make_field(self, tag: str, kind: str, *, choices: Sequence[str] = ()) -> None:
         """The staff makes a merge field."""

@@ -71,9 +71,10 @@ async def update(
 ) -> SegmentView:
     """Changes the fields given; the others stay. The next sync carries it to Mailchimp.
 
-    `filters` are replaced as a whole. A new name renames the Mailchimp tag. With another `audienceId`,
-    members stay in the old audience as they are unless `leave` is `true`: then one run lets them leave
-    it as `onLeave` says, held for approval where it is large. A run under way follows the change.
+    `filters` are replaced as a whole. A new name renames the Mailchimp tag. A run under way follows the
+    change. With another `audienceId`, runs for the old audience end, and members stay there as they are
+    unless `leave` is `true`: then one run lets them leave it as `onLeave` says, held for approval where
+    it is large.
     """
     return await service.update(resources, actor, body, leave)
 
@@ -82,7 +83,7 @@ async def update(
 async def delete(
     body: DeleteSegmentInput, resources: ResourcesDep, actor: Writer, leave: LeaveDep
 ) -> SegmentView:
-    """Deletes the segment, and answers it as it was; its runs and history stay.
+    """Deletes the segment, and answers it as it was; its runs end, its history stays.
 
     Members stay at Mailchimp as they are unless `leave` is `true`: then one run lets those leave that no
     other segment of the audience claims, as `onLeave` says, held for approval where it is large.

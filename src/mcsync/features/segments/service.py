@@ -37,12 +37,22 @@ from mcsync.features.segments.schemas import (
 
 
 class LeaveHook(Protocol):
-    """Starts the guarded run that makes a segment's members leave an audience; wired by a higher floor."""
+    """What is to be done where a segment goes from an audience; wired by a higher floor."""
 
     async def __call__(
-        self, session: AsyncSession, segment_id: UUID, audience_id: UUID, actor: Actor
+        self,
+        session: AsyncSession,
+        segment_id: UUID,
+        audience_id: UUID,
+        actor: Actor,
+        *,
+        members: bool,
+        to: UUID | None = None,
     ) -> None:
-        """Stores the run in the caller's transaction. ``audience_id`` is ours."""
+        """Ends the segment's runs, in the caller's transaction; it is deleted, or goes ``to`` another one.
+
+        ``members``: stores the guarded run that makes its members leave too. Audience ids are ours.
+        """
         ...
 
 
@@ -155,7 +165,8 @@ async def update(
 ) -> SegmentView:
     """Changes what is given. A run under way reads the segment anew and follows.
 
-    With another audience, members stay in the old one as they are unless ``wanted.leave``. Raises
+    With another audience, runs of the old one end, and members stay there as they are unless
+    ``wanted.leave``. Raises
     ``NotFoundError`` (``segment_not_found``, ``audience_not_found``), ``ConflictError``
     (``version_conflict``, ``name_taken``, ``not_connected``) and ``BadRequestError``
     (``leave_without_move``).
@@ -190,7 +201,9 @@ async def update(
             await audiences.touch_definition(session, audience_before.id)
             if wanted.leave:
                 await _still_connected(session, audience_before)
-                await leave(session, segment.id, audience_before.id, actor)
+            await leave(
+                session, segment.id, audience_before.id, actor, members=wanted.leave, to=audience.id
+            )
         audit.record(
             session,
             actor,
@@ -205,7 +218,7 @@ async def update(
 async def delete(
     resources: Resources, actor: Actor, wanted: DeleteSegmentInput, leave: LeaveHook
 ) -> SegmentView:
-    """Soft-deletes the segment; its members stay at Mailchimp unless ``wanted.leave``.
+    """Soft-deletes the segment and ends its runs; its members stay at Mailchimp unless ``wanted.leave``.
 
     Raises ``NotFoundError`` (``segment_not_found``) and ``ConflictError`` (``version_conflict``, and
     ``not_connected`` where members should leave an account that is not connected).
@@ -217,8 +230,7 @@ async def delete(
             await _still_connected(session, audience)
         await _apply(session, segment, {"soft_deleted_at": resources.clock()})
         await audiences.touch_definition(session, audience.id)
-        if wanted.leave:
-            await leave(session, segment.id, audience.id, actor)
+        await leave(session, segment.id, audience.id, actor, members=wanted.leave)
         audit.record(
             session,
             actor,

@@ -55,10 +55,11 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """A call that is about to be sent."""
+    """A call that is about to be sent. ``with_status``: its rows carry ``status`` (before 2026)."""
 
     id: UUID
     rows: list[Row]
+    with_status: bool = False
 
 
 # Materialised: as a plain sub-select it may be run again and again, each time for other rows. Updated by
@@ -73,6 +74,8 @@ update sync_changes h set state = 'taken', call_id = :call, tries = tries + 1
 from n where h.ctid = n.place
 returning h.seq, h.address_hash, h.action
 """
+
+_PICK_THESE = _PICK.replace("seq > :after", "seq = any(cast(:seqs as bigint[]))")
 
 # The proof of consent goes with the row that subscribes: when the latest opt-in was given, and from which
 # network address, unless an import only assumed it (its time is the import's own). Not where Mailchimp
@@ -209,22 +212,25 @@ async def take(
     after: int,
     tag: str,
     requires_status: bool = False,
+    seqs: Sequence[int] | None = None,
 ) -> Taken | None:
     """Takes the next rows of these actions beyond ``after`` (their ``seq``); None when there are none.
+
+    ``seqs``: of these rows only, wherever they stand.
 
     Raises :class:`FencedError` where the run is another worker's by now, or is being cancelled.
     """
     await begin(session, run)
     picked = (
         await session.execute(
-            text(_PICK),
+            text(_PICK if seqs is None else _PICK_THESE),
             {
                 "run": run.id,
                 "call": call_id,
                 "actions": list(actions),
                 "most": most,
-                "after": after,
-            },
+            }
+            | ({"after": after} if seqs is None else {"seqs": list(seqs)}),
         )
     ).all()
     if not picked:
@@ -266,7 +272,7 @@ async def take(
         )
     if rows:
         await _intend(session, run, call_id, rows)
-    return Taken(call_id, rows)
+    return Taken(call_id, rows, with_status=requires_status)
 
 
 async def announce(

@@ -27,10 +27,13 @@ from contact_segments where {} order by id
 class Context:
     """A segment in an audience. ``mark``: where the next incremental plan begins, None for a full one.
 
-    ``permissions``: ids of the marketing permissions that an opt-in ticks.
+    ``lives``: it was not deleted, and this is its audience. ``definition_xid``: moves when a segment of the
+    audience or its merge-field map changes. ``permissions``: ids of the marketing permissions that an opt-in ticks.
     """
 
     scope: PlanScope
+    lives: bool
+    definition_xid: int
     list_id: str
     account_id: str
     gone: bool
@@ -114,6 +117,8 @@ def _context(
             now=now,
             leave=leave,
         ),
+        lives=row["soft_deleted_at"] is None and row["audience_id"] == audience.id,
+        definition_xid=audience.definition_xid,
         list_id=audience.list_id,
         account_id=audience.account_id,
         gone=audience.gone_at is not None,

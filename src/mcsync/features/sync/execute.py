@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import timedelta
 from uuid import UUID
 
 import orjson
 import structlog
 from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from mcsync.core.auth import Actor
@@ -26,6 +26,7 @@ from mcsync.features.connection import service as connection
 from mcsync.features.sync import (
     calls,
     context,
+    leaving,
     permissions,
     planner,
     pull,
@@ -33,15 +34,18 @@ from mcsync.features.sync import (
     runs,
     tags,
 )
-from mcsync.features.sync.lanes import WeatherError
+from mcsync.features.sync.endings import (
+    CancelRequested,
+    Failed,
+    HandOver,
+    SegmentGone,
+    verdict_on,
+)
 from mcsync.mailchimp import (
     CredentialError,
     Lane,
     MailchimpClient,
-    MailchimpError,
     NotFoundError,
-    ThrottledError,
-    TransientError,
 )
 
 _log = structlog.get_logger(__name__)
@@ -50,23 +54,8 @@ SLICE_SECONDS = 480.0
 """A run that takes longer hands itself on, so that no job outlives ARQ's time-out."""
 _MOST_ATTEMPTS = 12
 _MERGE_FIELDS_AGE = timedelta(minutes=5)
-
-
-class HandOver(Exception):
-    """This process should let go of the run: it stops, or the slice is over."""
-
-
-class CancelRequested(Exception):
-    """Somebody asked for the run to be cancelled."""
-
-
-class Failed(Exception):
-    """The run cannot go on. ``code`` and ``message`` are shown on the run and the segment."""
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
+_LOOK_SECONDS = 1.0
+"""So often a run under way looks whether it may go on as it is."""
 
 
 class Execution:
@@ -80,6 +69,9 @@ class Execution:
         self._actor = Actor.system(run.org_id, "mailchimp-segment-sync", request_id=run.request_id)
         self._started = time.monotonic()
         self._cancelled = False
+        self._link: connection.Link | None = None
+        self._definition: int | None = None
+        self._looked = self._started
 
     async def execute(self) -> None:
         """Works until the run ends, is handed over, or waits. Never raises but on cancellation."""
@@ -96,8 +88,26 @@ class Execution:
     async def _check(self) -> None:
         if self._stopping.is_set() or time.monotonic() - self._started > SLICE_SECONDS:
             raise HandOver
+        if not self._cancelled and time.monotonic() - self._looked > _LOOK_SECONDS:
+            self._looked = time.monotonic()
+            await self._look()
         if self._cancelled:
             raise CancelRequested
+
+    async def _look(self) -> None:
+        """What others decided meanwhile: the run is cancelled, or it goes on from what is true now."""
+        try:
+            async with self._db.transaction(self._run.org_id) as session:
+                seen = await runs.look(
+                    session, self._run, definition=self._definition,
+                    link=(self._link.connection_id, self._link.fingerprint) if self._link else None,
+                )  # fmt: skip
+        except (SQLAlchemyError, OSError) as error:  # a database that is away only costs a look
+            _log.info("not_looked", run=str(self._run.id), error=type(error).__name__)
+            return
+        self._cancelled = seen.cancelled
+        if seen.changed:
+            raise HandOver
 
     async def _work(self) -> None:
         log = _log.bind(run=str(self._run.id), org=str(self._run.org_id), epoch=self._run.epoch)
@@ -109,16 +119,17 @@ class Execution:
             await self._hand_over()
         except CancelRequested:
             await self._end("cancelled")
-        except CredentialError as error:
-            detail = connection.refused_detail(error)
-            await connection.mark_needs_attention(
-                self._resources, self._run.org_id, error.code, detail
+        except SegmentGone:
+            await self._end(
+                "cancelled",
+                error={"code": "segment_gone", "message": "The segment is not there any more."},
             )
-            await self._fail("mailchimp_key_refused", detail)
+        except CredentialError as error:
+            await self._key_refused(error)
         except (pull.AudienceGoneError, NotFoundError):
             await self._audience_gone()
         except Exception as error:
-            verdict = _verdict(error)
+            verdict = verdict_on(error)
             if verdict.code == "internal_error":
                 log.exception("run_crashed")
             else:
@@ -135,11 +146,14 @@ class Execution:
         ctx = await self._context()
         client = await self._client(ctx)
         if run.status != "pushing":
+            if run.leave:
+                await leaving.settle(self._resources, run, self._check)
             ctx = await self._bring_up_to_date(ctx, client)
             await self._plan(ctx)
             if run.dry_run:
                 await self._end("succeeded")
                 return
+        self._definition = ctx.definition_xid
         async with self._db.transaction(run.org_id) as session:
             await calls.recover(session, run)
             todo = await session.scalar(
@@ -182,6 +196,8 @@ class Execution:
             )  # fmt: skip
         if ctx is None:
             raise Failed("segment_gone", "The segment does not exist any more.")
+        if not ctx.lives and not run.leave:
+            raise SegmentGone
         return ctx
 
     async def _client(self, ctx: context.Context) -> MailchimpClient:
@@ -192,6 +208,7 @@ class Execution:
             raise Failed(error.code, error.detail) from error
         if link.account_id != ctx.account_id:
             raise Failed("audience_gone", "The connected Mailchimp account lacks this audience.")
+        self._link = link
         return link.client
 
     async def _bring_up_to_date(
@@ -291,11 +308,24 @@ class Execution:
                     )
             await self._audit(session, "awaiting_approval" if row.held else "finished")
 
-    async def _end(self, status: str) -> None:
+    async def _end(self, status: str, *, error: dict[str, str] | None = None) -> None:
         async with self._db.transaction(self._run.org_id) as session:
             await calls.recover(session, self._run)
-            await runs.end(session, self._run, status)
+            await runs.end(session, self._run, status, error=error)
             await self._audit(session, status)
+
+    async def _key_refused(self, error: CredentialError) -> None:
+        detail = connection.refused_detail(error)
+        key = self._link.fingerprint if self._link else None
+        async with self._db.transaction(self._run.org_id) as session:
+            live = await connection.get_live(session)
+        if key is not None and (live is None or live.key_fingerprint != key):
+            await self._hand_over()  # disconnected, or another key was given, which nobody refused
+            return
+        await connection.mark_needs_attention(
+            self._resources, self._run.org_id, error.code, detail, fingerprint=key
+        )
+        await self._fail("mailchimp_key_refused", detail)
 
     async def _fail(self, code: str, message: str) -> None:
         try:
@@ -369,39 +399,6 @@ class Execution:
             session, self._actor, AuditAction.SYNC_FINISH, entity="run", entity_id=self._run.id,
             diff={"outcome": outcome},
         )  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class _Verdict:
-    """What an error means for a run: ``passing`` trouble is tried again later."""
-
-    code: str
-    message: str
-    passing: bool = False
-
-
-def _verdict(error: Exception) -> _Verdict:
-    if isinstance(error, Failed):
-        return _Verdict(error.code, error.message)
-    if isinstance(error, tags.TagTakenError):
-        return _Verdict(
-            "tag_taken",
-            "The audience has a tag of this segment's name that mcsync did not make. Rename the"
-            " segment, or the tag at Mailchimp.",
-        )
-    if isinstance(error, (WeatherError, TransientError, ThrottledError)):
-        return _Verdict(
-            "mailchimp_unavailable", "Mailchimp could not be reached; trying again.", passing=True
-        )
-    if isinstance(error, MailchimpError):
-        return _Verdict("mailchimp_refused", f"Mailchimp refused: {error.title}")
-    if isinstance(error, (OperationalError, InterfaceError, OSError)):
-        return _Verdict(
-            "database_unavailable", "The database was away; trying again.", passing=True
-        )
-    return _Verdict(
-        "internal_error", "Something went wrong on our side; trying again.", passing=True
-    )
 
 
 async def _held(session: AsyncSession, run_id: UUID) -> int:

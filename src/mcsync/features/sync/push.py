@@ -41,6 +41,11 @@ _log = structlog.get_logger(__name__)
 BULK = ("add", "update", "resubscribe")
 
 
+def _brings_back(row: calls.Row) -> bool:
+    """Whether the row carries a status for a member that is there; an ``add`` is for who is not."""
+    return row.action == "resubscribe" or row.reason == "back"
+
+
 @dataclass(slots=True)
 class Target:
     """The audience as a push needs it. ``requires_status``: rows must carry ``status`` (before 2026)."""
@@ -75,6 +80,7 @@ class Push:
 
     async def carry_out(self, audience: AudienceState) -> None:
         """All phases. Raises :class:`WeatherError`, ``MailchimpError`` (credentials), ``FencedError``."""
+        await self._read_lost()
         await self._bulk_phase("unsubscribe")
         await self._single_phase("rename", self._rename)
         if not self._target.requires_status:
@@ -170,8 +176,10 @@ class Push:
             async with self._client.slot(self._lane):
                 if not await calls.leaving(self._db, self._run, taken.id, self._check):
                     return True
-                answer = await self._send(taken.rows)
+                answer = await self._send(taken.rows, with_status=taken.with_status)
         except (TransientError, ThrottledError) as error:
+            if isinstance(error, TransientError) and error.outcome_unknown:
+                await self._reread(taken, [r for r in taken.rows if _brings_back(r)], lost=True)
             await self._missed(taken, error)
             return True
         except accounting.StatusRequiredError:
@@ -180,25 +188,29 @@ class Push:
         await self._record(taken, answer)
         return True
 
-    async def _send(self, rows: Sequence[calls.Row]) -> recording.Answer:
-        """One call; a chunk refused as a whole is halved until the bad row stands alone."""
+    async def _send(self, rows: Sequence[calls.Row], *, with_status: bool) -> recording.Answer:
+        """One call; a chunk refused as a whole is halved until the bad row stands alone.
+
+        ``with_status`` goes with the rows: another lane may have found out meanwhile what they lack.
+        """
         reducing = rows[0].action == "unsubscribe"
         try:
             result = await self._client.batch_subscribe(
                 self._target.list_id,
                 [row.body for row in rows],
                 # where rows carry a status, an existing member must not get it: the row comes back
-                update_existing=not self._target.requires_status or rows[0].action != "add",
+                update_existing=not with_status or rows[0].action != "add",
                 skip_merge_validation=reducing,
             )
         except (InvalidRequestError, RefusedError) as error:
-            if accounting.says_status_is_required(error) and not self._target.requires_status:
+            if accounting.says_status_is_required(error) and not with_status:
                 raise accounting.StatusRequiredError from error
             if len(rows) == 1:
                 alone = recording.Answer(outcomes=[accounting.refused(rows[0], error)])
                 return await self._insist(alone) if reducing else alone
             middle = len(rows) // 2
-            first, second = await self._send(rows[:middle]), await self._send(rows[middle:])
+            first = await self._send(rows[:middle], with_status=with_status)
+            second = await self._send(rows[middle:], with_status=with_status)
             return recording.Answer(
                 first.outcomes + second.outcomes,
                 first.reread + second.reread,
@@ -319,8 +331,14 @@ class Push:
 
     # --- rows that an answer left open ------------------------------------------------------------
 
-    async def _reread(self, taken: calls.Taken, rows: Sequence[calls.Row]) -> None:
-        """Reads each member again; the mirror takes over what is true, the row is settled by it."""
+    async def _reread(
+        self, taken: calls.Taken, rows: Sequence[calls.Row], *, lost: bool = False
+    ) -> None:
+        """Reads each member again; the mirror takes over what is true, the row is settled by it.
+
+        ``lost``: the call's answer was lost. Only who is a member is settled then, the others are decided
+        again from what was read: who unsubscribed since must not be brought back by a repetition.
+        """
         outcomes: list[recording.Outcome] = []
         for row in rows:
             await self._check()
@@ -335,16 +353,46 @@ class Push:
                     await merge_and_record(
                         session, self._actor, self._target.id, [member], self._resources.hash_keys
                     )
-            outcomes.append(accounting.settle(row, member, self._tag, self._resources.clock()))
+            outcome = accounting.settle(row, member, self._tag, self._resources.clock())
+            if outcome.code is None or not lost:
+                outcomes.append(outcome)
+        if not outcomes:
+            return
         async with self._db.transaction(self._run.org_id) as session:
             await recording.record(
-                session, self._run, taken.id, self._segment_id, outcomes, calls=len(rows)
-            )
+                session, self._run, taken.id, self._segment_id, outcomes,
+                calls=0 if lost else len(rows), last=not lost,
+            )  # fmt: skip
         untagged = [
             o.row for o in outcomes if o.code is None and not o.tagged and o.row.action in BULK
         ]
         if untagged:
             await self._tag_missing(untagged)
+
+    async def _read_lost(self) -> None:
+        """After a crash: who may have been brought back by a call of before is read, and decided again."""
+        async with self._db.transaction(self._run.org_id) as session:
+            found = await session.execute(
+                text(
+                    """select seq from sync_changes where run_id = :run and state = 'planned'
+                       and tries > 0 and (action = 'resubscribe'
+                                          or (action = 'add' and reason = 'back')) order by seq"""
+                ),
+                {"run": self._run.id},
+            )
+            seqs = list(found.scalars())
+        for at in range(0, len(seqs), BATCH_SIZE):
+            async with self._db.transaction(self._run.org_id) as session:
+                taken = await calls.take(
+                    session, self._run, self._decision, call_id=uuid7(), after=0, most=BATCH_SIZE,
+                    actions=("resubscribe", "add"), seqs=seqs[at : at + BATCH_SIZE], tag=self._tag,
+                    requires_status=self._target.requires_status,
+                )  # fmt: skip
+            if taken is None or not taken.rows:
+                continue
+            await self._reread(taken, taken.rows, lost=True)
+            async with self._db.transaction(self._run.org_id) as session:
+                await calls.put_back(session, self._run, taken.id, error=calls.NOT_SENT)
 
     # --- tags -------------------------------------------------------------------------------------
 
@@ -371,11 +419,12 @@ class Push:
                 rows = await accounting.to_untag(session, self._run.id, BATCH_SIZE)
             if not rows:
                 return
+            remove = [r.email for r in rows if r.email]
             try:
-                await self._client.change_tag_members(
-                    self._target.list_id, self._tag_id, add=[],
-                    remove=[r.email for r in rows if r.email],
-                )  # fmt: skip
+                if remove:
+                    await self._client.change_tag_members(
+                        self._target.list_id, self._tag_id, add=[], remove=remove
+                    )
             except NotFoundError:
                 pass  # the tag is gone, and so is everybody's
             except (TransientError, ThrottledError) as error:

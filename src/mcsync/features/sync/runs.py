@@ -94,19 +94,71 @@ async def create(
             ),
             {"segment": segment_id},
         )
-        return live.scalar_one(), False
+        found = live.scalar_one_or_none()
+        if found is not None:
+            return found, False
+        return await create(  # it ended between the two looks
+            session, segment_id=segment_id, audience_id=audience_id, trigger=trigger,
+            dry_run=dry_run, leave=leave, request_id=request_id, not_before=not_before,
+        )  # fmt: skip
     if not dry_run:
-        await session.execute(
+        # one that lets members leave an audience where the segment is no more, nothing plans anew
+        superseded = await session.execute(
             text(
                 """update sync_runs set status = 'cancelled', finished_at = now(),
                        revision = revision + 1,
                        error = '{"code": "superseded",
                                  "message": "A newer run of the segment planned anew."}'::jsonb
-                   where segment_id = :segment and status = 'awaiting_approval'"""
+                   where segment_id = :segment and audience_id = :audience
+                     and status = 'awaiting_approval'"""
             ),
-            {"segment": segment_id},
+            {"segment": segment_id, "audience": audience_id},
         )
+        if superseded.rowcount:  # type: ignore[attr-defined]
+            await nothing_waits(session, segment_id)
     return row.id, True
+
+
+async def nothing_waits(session: AsyncSession, segment_id: UUID) -> None:
+    """No run of the segment waits for approval any more: it shows what it was before."""
+    await session.execute(
+        text(
+            """update contact_segments set status_code = null, status_detail = null,
+                   status = case when last_synced_at is null then 'pending' else 'synced' end
+               where id = :segment and status_code = 'approval_needed'"""
+        ),
+        {"segment": segment_id},
+    )
+
+
+async def end_all(
+    session: AsyncSession, segment_id: UUID, *, to: UUID | None, members: bool
+) -> None:
+    """Ends what was to be done for a segment that is deleted or goes ``to`` another audience, at once.
+
+    Calls under way are still recorded. Members who are leaving yet another audience go on doing so, unless
+    a run for more ``members`` takes the only turn.
+    """
+    message = "The segment was deleted." if to is None else "The segment went to another audience."
+    await session.execute(
+        text(
+            """update sync_runs set status = 'cancelled', finished_at = now(),
+                   revision = revision + 1, epoch = epoch + 1, lease_until = null,
+                   error = cast(:error as jsonb)
+               where segment_id = :segment and not dry_run
+                 and status in ('queued', 'pulling', 'planning', 'pushing', 'awaiting_approval')
+                 and not (leave and audience_id is distinct from :to
+                          and (status = 'awaiting_approval' or not :members))"""
+        ),
+        {
+            "segment": segment_id, "to": to, "members": members,
+            "error": _json({"code": "segment_gone", "message": message}),
+        },
+    )  # fmt: skip
+    await session.execute(
+        text("update contact_segments set syncing_until = null where id = :segment"),
+        {"segment": segment_id},
+    )
 
 
 async def claim(
@@ -183,6 +235,46 @@ async def renew(session: AsyncSession, run: Claimed, *, lease_seconds: int) -> b
         raise FencedError
     await _show_syncing(session, run, lease_seconds)
     return bool(row.cancelled)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What others decided of a run under way. ``changed``: it would go on from what is not true any more."""
+
+    cancelled: bool
+    changed: bool
+
+
+# Another connection or key; a segment of the audience or its merge-field map.
+_LOOK = """
+select r.cancel_requested_at is not null as cancelled,
+       (cast(:link as uuid) is not null and not exists (
+           select from mailchimp_connections c
+           where c.id = :link and c.soft_deleted_at is null and c.key_fingerprint = :key))
+       or coalesce(a.definition_xid <> cast(:definition as bigint), false) as changed
+from sync_runs r join audiences a on a.id = r.audience_id
+where r.id = :run and r.epoch = :epoch
+"""
+
+
+async def look(
+    session: AsyncSession, run: Claimed, *, link: tuple[UUID, bytes] | None, definition: int | None
+) -> Seen:
+    """Whether the run may go on as it is. ``link``: its connection and the key's fingerprint.
+
+    ``definition``: that of the audience as the run's push knows it. Raises :class:`FencedError`.
+    """
+    connection_id, key = link or (None, None)
+    row = (
+        await session.execute(
+            text(_LOOK),
+            {"run": run.id, "epoch": run.epoch, "link": connection_id, "key": key,
+             "definition": definition},
+        )
+    ).one_or_none()  # fmt: skip
+    if row is None:
+        raise FencedError
+    return Seen(row.cancelled, row.changed)
 
 
 async def write(session: AsyncSession, run: Claimed, assignments: str, **values: Any) -> None:

@@ -58,31 +58,20 @@ async def start(
         return await _view(resources, session, run_id)
 
 
-async def start_leave(
-    resources: Resources, session: AsyncSession, segment_id: UUID, audience_id: UUID, actor: Actor
-) -> None:
-    """A guarded run that plans all claims of a segment on an audience as left (joins a transaction)."""
-    await session.execute(
-        text(
-            """update sync_runs set cancel_requested_at = now()
-               where segment_id = :segment and status in ('queued', 'pulling', 'planning', 'pushing')
-                 and not dry_run and not immediate"""
-        ),
-        {"segment": segment_id},
-    )
-    await session.execute(
-        text(
-            """update sync_runs set status = 'cancelled', finished_at = now(),
-                   revision = revision + 1, epoch = epoch + 1, lease_until = null
-               where segment_id = :segment and not dry_run and not immediate and status in
-                   ('queued', 'pulling', 'planning', 'pushing')"""
-        ),
-        {"segment": segment_id},
-    )
-    await _create(
-        resources, session, actor, segment_id=segment_id, audience_id=audience_id,
-        trigger="leave", leave=True,
-    )  # fmt: skip
+async def leave_audience(
+    resources: Resources, session: AsyncSession, segment_id: UUID, audience_id: UUID, actor: Actor,
+    *, members: bool, to: UUID | None = None,
+) -> None:  # fmt: skip
+    """A segment was deleted, or went ``to`` another audience: its runs end (joins a transaction).
+
+    With ``members``, a guarded run plans all its claims on the audience it leaves as left.
+    """
+    await runs.end_all(session, segment_id, to=to, members=members)
+    if members:
+        await _create(
+            resources, session, actor, segment_id=segment_id, audience_id=audience_id,
+            trigger="leave", leave=True,
+        )  # fmt: skip
 
 
 async def _create(
@@ -216,14 +205,7 @@ async def cancel(resources: Resources, actor: Actor, run_id: UUID) -> RunView:
         if ended.one_or_none() is None:
             raise ConflictError("The run has ended; nothing to cancel.", code="run_ended")
         if row["status"] == "awaiting_approval":
-            await session.execute(
-                text(
-                    """update contact_segments set status = 'pending', status_code = null,
-                           status_detail = null
-                       where id = :segment and status_code = 'approval_needed'"""
-                ),
-                {"segment": row["segment_id"]},
-            )
+            await runs.nothing_waits(session, row["segment_id"])
         audit.record(session, actor, audit.AuditAction.SYNC_CANCEL, entity="run", entity_id=run_id)
         return await _view(resources, session, run_id)
 

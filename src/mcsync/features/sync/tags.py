@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from uuid import UUID
-
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from mcsync.core.db import Database
 from mcsync.features.sync.decide import PlanScope
-from mcsync.mailchimp import InvalidRequestError, MailchimpClient, NotFoundError, Tag
+from mcsync.mailchimp import InvalidRequestError, MailchimpClient, NotFoundError, RefusedError, Tag
 
 _UNKNOWN_ID = 0
 """Committed before the tag is made: after a crash in between, the tag of that name is ours."""
+
+
+_LONGEST = 100
+"""Characters of a tag's name at Mailchimp."""
 
 
 class TagTakenError(Exception):
@@ -42,7 +44,7 @@ async def ensure_tag(
     if known and known.tag_id != _UNKNOWN_ID:
         try:
             if known.name != wanted:
-                await client.rename_tag(list_id, known.tag_id, wanted)
+                await _rename(db, client, scope, list_id, known.tag_id, wanted)
                 await _store(db, scope, known.tag_id, wanted)
                 return known.tag_id, wanted
         except NotFoundError:
@@ -83,6 +85,18 @@ async def forget_lost_tag(
         await _forget(db, scope)
 
 
+async def _rename(
+    db: Database, client: MailchimpClient, scope: PlanScope, list_id: str, tag_id: int, wanted: str
+) -> None:
+    try:
+        await client.rename_tag(list_id, tag_id, wanted)
+    except (InvalidRequestError, RefusedError) as error:
+        there = await _find(client, list_id, wanted)
+        if there is None or not await _set_aside(db, client, scope, list_id, there):
+            raise TagTakenError from error
+        await client.rename_tag(list_id, tag_id, wanted)
+
+
 async def _find(client: MailchimpClient, list_id: str, name: str) -> Tag | None:
     for tag in await client.search_tags(list_id, name):
         if tag.name.lower() == name.lower():
@@ -93,22 +107,28 @@ async def _find(client: MailchimpClient, list_id: str, name: str) -> Tag | None:
 async def _set_aside(
     db: Database, client: MailchimpClient, scope: PlanScope, list_id: str, there: Tag
 ) -> bool:
-    """The name is held by the tag of a segment of ours that was deleted: that one makes way.
+    """The name is held by the tag of a segment of ours that was deleted or renamed: that one makes way.
 
-    Its members keep it, under another name: deleting a segment leaves them as they are.
+    Its members keep it, under another name: deleting a segment leaves them as they are, and the next run
+    of a renamed one gives its tag the new name.
     """
     async with db.transaction(scope.org_id) as session:
-        former: UUID | None = await session.scalar(
-            text(
-                """select t.segment_id from segment_tags t join contact_segments s on s.id = t.segment_id
-                   where t.audience_id = :audience and t.tag_id = :tag
-                     and (s.soft_deleted_at is not null or s.audience_id <> t.audience_id)"""
-            ),
-            {"audience": scope.audience_id, "tag": there.id},
-        )
-    if former is None:
+        holder = (
+            await session.execute(
+                text(
+                    """select t.segment_id, s.name, s.soft_deleted_at is null
+                              and s.audience_id = t.audience_id as lives
+                       from segment_tags t join contact_segments s on s.id = t.segment_id
+                       where t.audience_id = :audience and t.tag_id = :tag
+                         and t.segment_id <> :segment"""
+                ),
+                {"audience": scope.audience_id, "tag": there.id, "segment": scope.segment.id},
+            )
+        ).one_or_none()
+    if holder is None or (holder.lives and tag_name(holder.name).lower() == there.name.lower()):
         return False
-    aside = f"{there.name} (former {former.hex[-6:]})"
+    suffix = f" (former {holder.segment_id.hex[-6:]})"
+    aside = there.name[: _LONGEST - len(suffix)] + suffix
     await client.rename_tag(list_id, there.id, aside)
     async with db.transaction(scope.org_id) as session:
         await session.execute(
@@ -116,7 +136,7 @@ async def _set_aside(
                 """update segment_tags set name = :name
                    where segment_id = :segment and audience_id = :audience"""
             ),
-            {"name": aside, "segment": former, "audience": scope.audience_id},
+            {"name": aside, "segment": holder.segment_id, "audience": scope.audience_id},
         )
     return True
 

@@ -160,6 +160,7 @@ async def _work(
     resources: Resources, org_id: UUID, audience_id: UUID, orders: Sequence[_Order]
 ) -> None:
     standing = [order for order in orders if order.withdrawn]
+    link: connection.Link | None = None
     try:
         if standing:
             list_id = await _list_id(resources, org_id, audience_id)
@@ -170,7 +171,9 @@ async def _work(
             await carrier.unsubscribe(standing)
     except CredentialError as error:
         detail = connection.refused_detail(error)
-        await connection.mark_needs_attention(resources, org_id, error.code, detail)
+        await connection.mark_needs_attention(
+            resources, org_id, error.code, detail, fingerprint=link.fingerprint if link else None
+        )
         _not_now(standing, "mailchimp_key_refused")
     except ConflictError as error:
         _not_now(standing, error.code)

@@ -35,6 +35,9 @@ from mcsync.features.contacts.intake.rows import (
     unreadable,
 )
 
+# Of the whole process: no line is longer, so that a plain row never meets csv's own, shorter limit.
+csv.field_size_limit(MAX_LINE + 1)
+
 MAX_RECORD_LINES: Final = 1_000
 """A record of more lines than this has a quote that is never closed."""
 
@@ -81,7 +84,7 @@ class Header:
                 f"Column names are text of at most {MAX_ATTRIBUTE_NAME} characters.",
                 code="invalid_column_name",
             )
-        self.plain = not any(map(_UNUSUAL.search, self.attributes))
+        self.plain = not any(_UNUSUAL.search(name) or "\n" in name for name in self.attributes)
         self.provided = sum(
             PROVIDED_BIT[field] for field in OPTIONAL_FIELDS if field in self.places
         )
@@ -143,7 +146,7 @@ class CsvIntake:
 
     def finish(self) -> bytes:
         last, self._tail = self._tail, b""
-        out = [self._take(last)] if last else []
+        out = [self._take(last, whole=True)] if last else []
         while self._held:  # the file ends inside quotes: give up that line, read the others again
             out.append(self._unclosed().encode())
         if self._header is None:
@@ -151,7 +154,8 @@ class CsvIntake:
                                   code="missing_columns")  # fmt: skip
         return b"".join(out)
 
-    def _take(self, block: bytes) -> bytes:
+    def _take(self, block: bytes, *, whole: bool = False) -> bytes:
+        """COPY lines of whole lines; ``whole``: the file ends here."""
         try:
             text = block.decode()
         except UnicodeDecodeError:
@@ -162,18 +166,26 @@ class CsvIntake:
             text = block.decode(errors="surrogateescape")
         lines = io.StringIO(text, newline="").readlines()
         if self._header is None:
-            lines = self._read_header(lines)
-        assert self._header is not None
+            lines = self._read_header(lines, whole=whole)
+        if self._header is None:  # a name in quotes goes on in the next piece
+            self._tail = block + self._tail
+            return b""
         if self._held or not self._header.plain or _UNUSUAL.search(text):
             self._held += lines
             return self._careful().encode(errors="surrogateescape")
         return self._fast(lines).encode()
 
-    def _read_header(self, lines: list[str]) -> list[str]:
+    def _read_header(self, lines: list[str], *, whole: bool) -> list[str]:
         first = lines[0].removeprefix("\ufeff")
         self._separator = max(_SEPARATORS, key=first.count)
         source = _Lines([first, *lines[1:]])
-        self._header = self.header_type(next(csv.reader(source, delimiter=self._separator), []))
+        try:
+            names = next(csv.reader(source, delimiter=self._separator), [])
+        except csv.Error as error:  # a name beyond csv's own limit
+            raise too_long_line(self._line) from error
+        if source.dry and not whole:
+            return lines
+        self._header = self.header_type(names)
         self._line += source.taken
         return lines[source.taken :]
 
