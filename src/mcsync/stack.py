@@ -13,6 +13,7 @@ import fcntl
 import json
 import os
 import selectors
+import shlex
 import socket
 import subprocess
 import sys
@@ -83,6 +84,8 @@ class Ready:
     mailchimp_control: str | None
     mandrill_key: str | None = None
     mandrill_url: str | None = None
+    shell: Path | None = None
+    """A file that sets up a shell for the operator's commands."""
 
     def line(self) -> dict[str, Any]:
         """What ``mcsync dev --json`` prints."""
@@ -228,6 +231,7 @@ class Stack:
             mailchimp_control=mailchimp.get("control"),
             mandrill_key=mailchimp.get("mandrillKey"),
             mandrill_url=mailchimp.get("mandrillUrl"),
+            shell=self._write_shell(),
         )
 
     def _checkpoint(self) -> None:
@@ -285,6 +289,19 @@ class Stack:
         }
         chosen = {"MCSYNC_LOG_FORMAT": "json" if self._options.quiet else "console"}
         return {**chosen, **surroundings, **decided}
+
+    def _write_shell(self) -> Path:
+        """What the operator's commands need to work on this stack, for a shell to read."""
+        names = ("DATABASE_URL", "REDIS_URL", "MASTER_KEYS", "MAILCHIMP_URL", "MANDRILL_URL")
+        given = {name: self.environment.get(f"MCSYNC_{name}") for name in names}
+        lines = (
+            f"export MCSYNC_{name}={shlex.quote(value)}\n"
+            for name, value in given.items()
+            if value is not None
+        )
+        file = self._home / "env"
+        write_private(file, "".join(lines))
+        return file
 
     @staticmethod
     def _new_master_keys() -> str:

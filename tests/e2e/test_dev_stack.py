@@ -130,6 +130,19 @@ def test_it_keeps_its_data_and_its_token(start: Callable[..., DevStack], tmp_pat
     assert second.get("connection/get").json()["status"] == "connected"
 
 
+def test_a_shell_is_told_what_the_commands_need(
+    start: Callable[..., DevStack], tmp_path: Path
+) -> None:
+    stack = start()
+    file = tmp_path / "data" / "env"
+    assert oct(file.stat().st_mode & 0o777) == "0o600"
+    script = f'. "{file}"; exec "{sys.executable}" -m mcsync doctor --json'
+    done = subprocess.run(["/bin/sh", "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads(done.stdout)["healthy"] is True
+    assert stack.stop() == 0
+
+
 def test_nothing_outlives_a_killed_supervisor(start: Callable[..., DevStack]) -> None:
     stack = start()
     family = stack.family()
