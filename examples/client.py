@@ -55,7 +55,10 @@ def main(url: str, name: str) -> int:
     """Finds the segment by its name, syncs it and waits."""
     mcsync = Mcsync(url, os.environ["TOKEN"])
     found = mcsync.query("segments/list", limit=200)["items"]
-    segment = next(one for one in found if one["name"] == name)
+    segment = next((one for one in found if one["name"] == name), None)
+    if segment is None:
+        print("There is no such segment; there are:", *(one["name"] for one in found), sep="\n  ")
+        return 1
     run = mcsync.mutate("segments/sync", {"id": segment["id"]}, key=str(uuid4()))
     while run["status"] not in OVER:
         time.sleep(0.5)
@@ -65,4 +68,6 @@ def main(url: str, name: str) -> int:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 3 or "TOKEN" not in os.environ:
+        sys.exit(__doc__)
     sys.exit(main(sys.argv[1], sys.argv[2]))

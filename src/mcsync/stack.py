@@ -84,6 +84,8 @@ class Ready:
     mailchimp_control: str | None
     mandrill_key: str | None = None
     mandrill_url: str | None = None
+    shell: Path | None = None
+    """A file that sets up a shell for the operator's commands."""
 
     def line(self) -> dict[str, Any]:
         """What ``mcsync dev --json`` prints."""
@@ -203,7 +205,6 @@ class Stack:
         self._checkpoint()
         mailchimp = self._start_sandbox()
         environment = self.environment = self._environment(mailchimp)
-        self._write_settings(environment)
         organisation, token = self._first_token(environment)
         self._checkpoint()
         self._tell("Starting the API and the worker")
@@ -230,6 +231,7 @@ class Stack:
             mailchimp_control=mailchimp.get("control"),
             mandrill_key=mailchimp.get("mandrillKey"),
             mandrill_url=mailchimp.get("mandrillUrl"),
+            shell=self._write_shell(),
         )
 
     def _checkpoint(self) -> None:
@@ -288,6 +290,19 @@ class Stack:
         chosen = {"MCSYNC_LOG_FORMAT": "json" if self._options.quiet else "console"}
         return {**chosen, **surroundings, **decided}
 
+    def _write_shell(self) -> Path:
+        """What the operator's commands need to work on this stack, for a shell to read."""
+        names = ("DATABASE_URL", "REDIS_URL", "MASTER_KEYS", "MAILCHIMP_URL", "MANDRILL_URL")
+        given = {name: self.environment.get(f"MCSYNC_{name}") for name in names}
+        lines = (
+            f"export MCSYNC_{name}={shlex.quote(value)}\n"
+            for name, value in given.items()
+            if value is not None
+        )
+        file = self._home / "env"
+        write_private(file, "".join(lines))
+        return file
+
     @staticmethod
     def _new_master_keys() -> str:
         return json.dumps({"dev": base64.b64encode(os.urandom(32)).decode()})
@@ -339,15 +354,6 @@ class Stack:
         log = (folder / f"{name}.log").open("wb")
         self._logs.append(log)
         return log
-
-    def _write_settings(self, environment: Mapping[str, str]) -> None:
-        """For a shell, so that the operators' commands work beside this: ``. .mcsync/env``."""
-        lines = [
-            f"export {name}={shlex.quote(value)}\n"
-            for name, value in sorted(environment.items())
-            if name.startswith("MCSYNC_") and not name.startswith("MCSYNC_LOG_")
-        ]
-        write_private(self._home / "env", "".join(lines))
 
     def _start_services(self, environment: Mapping[str, str], listener: socket.socket) -> None:
         fd = listener.fileno()

@@ -12,6 +12,7 @@ import gc
 import os
 import signal
 import socket
+import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, Final
@@ -39,7 +40,7 @@ from mcsync.core.jobs import (
     ring_due,
 )
 from mcsync.core.jobs.arq_settings import job, worker_options
-from mcsync.core.logging import configure_logging
+from mcsync.core.logging import cause_of, configure_logging
 from mcsync.core.resources import Resources
 from mcsync.core.settings import Settings
 from mcsync.features.campaigns import dispatch as campaign_dispatch
@@ -74,6 +75,7 @@ _CHECK_SECONDS = 2.0
 _SCHEDULE_SECONDS = 20.0
 _HEARTBEAT_SECONDS = 10.0
 _TIDY_SECONDS = 3600.0
+_TELL_AGAIN_SECONDS = 60.0
 
 _DUE: Final = (
     *dispatch.DUE,
@@ -180,7 +182,7 @@ async def serve(settings: Settings) -> None:
     ]
     tasks.append(
         asyncio.create_task(
-            _every(_HEARTBEAT_SECONDS, stopping, lambda: _beat(resources, worker_id))
+            _every(_HEARTBEAT_SECONDS, stopping, partial(_beat, resources, worker_id))
         )
     )
     listening = asyncio.create_task(worker.async_run())
@@ -218,12 +220,19 @@ async def _drain(worker: Worker, listening: asyncio.Task[None]) -> None:
 async def _every(
     seconds: float, stopping: asyncio.Event, act: Callable[[], Awaitable[Any]]
 ) -> None:
-    """Acts again and again; a failure is logged and costs one turn."""
+    """Acts again and again; a failure costs one turn, and is logged when it is new or a minute old."""
+    told, told_at = "", 0.0
     while not stopping.is_set():
         try:
             await act()
+            told = ""
         except Exception as error:  # noqa: BLE001 - the loop must outlive any of them
-            _log.warning("loop_failed", error=type(error).__name__)
+            cause, now = cause_of(error), time.monotonic()
+            if cause != told or now - told_at >= _TELL_AGAIN_SECONDS:
+                told, told_at = cause, now
+                work = getattr(act, "func", act)
+                name = f"{work.__module__.removeprefix('mcsync.features.')}.{work.__name__}"
+                _log.warning("loop_failed", loop=name, error=cause)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(stopping.wait(), seconds)
 

@@ -6,6 +6,8 @@ import asyncio
 import base64
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -52,6 +54,20 @@ def mcsync(configured: Settings) -> Command:
         return json.loads(done.stdout)
 
     return command
+
+
+def _role(superuser_url: str, name: str) -> str:
+    """A URL of the same database as a login role that is in no group."""
+
+    async def make() -> None:
+        connection = await asyncpg.connect(superuser_url)
+        await connection.execute(f"drop role if exists {name}")
+        await connection.execute(f"create role {name} login password 'word'")
+        await connection.close()
+
+    asyncio.run(make())
+    host = superuser_url.split("@", 1)[1]
+    return f"postgresql://{name}:word@{host}"
 
 
 class TestOrganisationsAndTokens:
@@ -223,6 +239,21 @@ class TestDoctor:
         assert "superuser" in checks["role"]["detail"]
         assert checks["role"]["fix"]
 
+    def test_a_role_outside_the_group_is_found_and_told_how_to_get_in(
+        self, mcsync: Command, superuser_url: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("MCSYNC_DATABASE_URL", _role(superuser_url, "outsider"))
+        done = CliRunner().invoke(app, ["doctor"])
+        assert done.exit_code == 6
+        checks = {check["check"]: check for check in json.loads(done.stdout)["checks"]}
+        assert "not in the group mcsync_app" in checks["role"]["detail"]
+        for name in ("role", "migrations"):
+            assert checks[name]["state"] == "problem"
+            assert checks[name]["fix"] == "mcsync migrate --service-role outsider"
+        said = mcsync("segments", "list", code=3)["error"]
+        assert said["code"] == "not_configured"
+        assert "permission denied" in said["message"]
+
     def test_unreachable_servers_are_named_each_with_a_fix(
         self, mcsync: Command, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -262,6 +293,49 @@ class TestProcesses:
         said = mcsync(command, code=3)
         for name in ("DATABASE_URL", "REDIS_URL", "MASTER_KEYS"):
             assert f"MCSYNC_{name}" in str(said)
+
+    @pytest.mark.parametrize(
+        ("change", "words"),
+        [
+            (lambda url: url.replace("@", "-wrong@"), "password authentication failed"),
+            (lambda url: url + "_of_nobody", "does not exist"),
+            (lambda url: url.rsplit("/", 1)[0] + "/postgres", "mcsync migrate"),
+        ],
+    )
+    def test_a_database_that_does_not_fit_is_one_sentence(
+        self,
+        change: Callable[[str], str],
+        words: str,
+        mcsync: Command,
+        configured: Settings,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        assert configured.database_url is not None
+        url = change(configured.database_url.get_secret_value())
+        monkeypatch.setenv("MCSYNC_DATABASE_URL", url)
+        said = mcsync("org", "list", code=3)["error"]
+        assert said["code"] == "not_configured"
+        assert words in said["message"]
+        assert "sqlalchemy" not in said["message"]
+
+    @pytest.mark.parametrize("command", ["api", "worker", "doctor"])
+    def test_keys_that_lost_their_quotes_are_told(
+        self, command: str, mcsync: Command, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("MCSYNC_MASTER_KEYS", "{k1:hidden-word}")
+        said = str(mcsync(command, code=3))
+        assert "MCSYNC_MASTER_KEYS is not JSON" in said
+        assert "hidden-word" not in said
+
+    @pytest.mark.parametrize(
+        "wrong", [["--port", "99999"], ["--config", "nonsense"], ["--config", '{"nosuch": 1}']]
+    )
+    def test_a_sandbox_that_cannot_be_is_wrong_usage(self, wrong: list[str]) -> None:
+        command = [sys.executable, "-m", "mcsync", "sandbox", *wrong]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 2
+        assert "Traceback" not in done.stderr
+        assert done.stdout == ""
 
     def test_a_stale_openapi_document_is_found(self, tmp_path: Path) -> None:
         file = tmp_path / "openapi.json"

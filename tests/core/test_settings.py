@@ -64,6 +64,32 @@ def test_environment_suffices(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "hidden-word" not in repr(settings)
 
 
+@pytest.mark.parametrize(
+    ("name", "url"),
+    [
+        ("DATABASE_URL", "hidden-word"),
+        ("DATABASE_URL", "mysql://user:hidden-word@host/db"),
+        ("DATABASE_URL", "postgresql+psycopg://user:hidden-word@host/db"),
+        ("DATABASE_URL", "postgresql://user:hidden-word@host:port/db"),
+        ("REDIS_URL", "http://:hidden-word@host"),
+        ("REDIS_URL", "redis://:hidden-word@host:port"),
+    ],
+)
+def test_a_url_that_cannot_serve_is_named_and_not_shown(
+    name: str, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MCSYNC_DATABASE_URL", "postgres://user@host/db")
+    monkeypatch.setenv("MCSYNC_REDIS_URL", "rediss://host")
+    monkeypatch.setenv("MCSYNC_MASTER_KEYS", json.dumps({"k1": _key()}))
+    Settings().require_service()
+    monkeypatch.setenv(f"MCSYNC_{name}", url)
+    with pytest.raises(SettingsError) as caught:
+        Settings().require_service()
+    (problem,) = caught.value.problems
+    assert problem.startswith(f"MCSYNC_{name} is not a URL such as")
+    assert "hidden-word" not in problem
+
+
 def test_several_keys_need_an_active_one_that_exists() -> None:
     keys = {"a": _key(), "b": _key()}
     for active in (None, "c"):

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from enum import IntEnum
-from typing import Annotated, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import orjson
 import typer
@@ -20,6 +20,9 @@ from mcsync.core.resources import Resources
 from mcsync.core.settings import Settings, SettingsError
 from mcsync.embedded import EmbeddedError
 from mcsync.mailchimp import MailchimpError, MailchimpTimeout, ThrottledError, TransientError
+
+if TYPE_CHECKING:
+    from sqlalchemy.exc import DBAPIError
 
 T = TypeVar("T")
 
@@ -148,9 +151,16 @@ def confirm(out: Output, question: str, *, yes: bool) -> None:
 def settings() -> Settings:
     """The settings of the environment. Raises ``SettingsError`` where they make no sense."""
     from pydantic import ValidationError
+    from pydantic_settings import SettingsError as UnreadableError
 
     try:
         return Settings()
+    except UnreadableError as error:  # the one setting that is JSON
+        lost = (
+            'MCSYNC_MASTER_KEYS is not JSON such as {"k1":"..."}: make it with'
+            " `mcsync keys generate`, and put it in single quotes in a file."
+        )
+        raise SettingsError([lost]) from error
     except ValidationError as error:
         wrong = [
             f"MCSYNC_{'_'.join(str(p) for p in item['loc']).upper()}: {item['msg']}".replace(
@@ -203,27 +213,44 @@ def explained(out: Output, work: Callable[[], T]) -> T:
     except (OSError, RedisError, DBAPIError) as error:
         if os.environ.get("MCSYNC_LOG_LEVEL", "").upper() == "DEBUG":
             raise
-        if isinstance(error, DBAPIError) and not _unreachable(error):
-            raise
+        if isinstance(error, DBAPIError):
+            _explain_database(out, error)
         out.fail(
             Exit.UNAVAILABLE,
-            f"{type(error).__name__}: {_first_line(error)} `mcsync doctor` may know more.",
+            f"{type(error).__name__}: {first_line(error)} `mcsync doctor` may know more.",
             kind="unavailable",
         )
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
 
 
-def _unreachable(error: Exception) -> bool:
-    from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
-
-    return isinstance(error, InterfaceError | OperationalError) or (
-        isinstance(error, DBAPIError) and error.connection_invalidated
-    )
+# SQLSTATEs of a wrong set-up: authorisation, no such database; then tables or columns that are not there.
+_NOT_LET_IN = ("28", "3D", "42501")
+_NOT_MIGRATED = ("3F", "42P01", "42703", "42883")
 
 
-def _first_line(error: Exception) -> str:
+def _explain_database(out: Output, error: DBAPIError) -> None:
+    """Ends the command where PostgreSQL's answer is the operator's to mend; raises what nobody expected."""
+    from sqlalchemy.exc import InterfaceError, OperationalError
+
+    state = str(getattr(error.orig, "sqlstate", None) or "")
+    if state.startswith((*_NOT_LET_IN, *_NOT_MIGRATED)):
+        advice = (
+            "Is the database migrated? `mcsync migrate` does it."
+            if state.startswith(_NOT_MIGRATED)
+            else "`mcsync doctor` may know more."
+        )
+        out.fail(
+            Exit.NOT_CONFIGURED, f"PostgreSQL says: {first_line(error)} {advice}",
+            kind="not_configured",
+        )  # fmt: skip
+    if not (isinstance(error, InterfaceError | OperationalError) or error.connection_invalidated):
+        raise error
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, in one sentence without secrets; of PostgreSQL its own words."""
     from mcsync.core.logging import redact
 
-    lines = redact(str(error)).strip().splitlines()
+    lines = redact(str(getattr(error, "orig", None) or error)).strip().splitlines()
     return lines[0].rstrip(".") + "." if lines else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import signal
 import sys
 import threading
@@ -42,7 +43,10 @@ def stop_signals() -> Iterator[Callable[[], bool]]:
 
 def dev(
     port: Annotated[
-        int | None, typer.Option(help=f"Port of the API; default: {DEFAULT_PORT}, or a free one.")
+        int | None,
+        typer.Option(
+            min=0, max=65535, help=f"Port of the API; default: {DEFAULT_PORT}, or a free one."
+        ),
     ] = None,
     workers: Annotated[int, typer.Option(min=1, max=64, help="How many workers.")] = 1,
     no_sandbox: Annotated[
@@ -79,14 +83,20 @@ def dev(
                 sys.stdout.write(json.dumps(ready.line()) + "\n")
                 sys.stdout.flush()
             else:
-                _say(out, ready, options.data_dir / "env")
+                _say(out, ready)
             explained(out, stack.supervise)
         finally:
             out.note("Stopping")
             stack.stop()
 
 
-def _say(out: Output, ready: Ready, settings: Path) -> None:
+def _from_here(file: Path) -> str:
+    """The file as a shell in this folder may name it: `.` looks up a bare name in PATH."""
+    near = Path.cwd()
+    return f"./{file.relative_to(near)}" if file.is_relative_to(near) else str(file)
+
+
+def _say(out: Output, ready: Ready) -> None:
     url, token = ready.url, ready.token
     out.console.print(f"\n[bold]mcsync is ready:[/] {url}/docs")
     out.console.print(f"  token      {token}", soft_wrap=True)
@@ -97,6 +107,8 @@ def _say(out: Output, ready: Ready, settings: Path) -> None:
         out.console.print(f"  mail key   {ready.mandrill_key}", soft_wrap=True)
     out.console.print(f"  try        curl -H 'Authorization: Bearer {token}' "
                       f"{url}/mailchimp/connection/get", soft_wrap=True)  # fmt: skip
-    out.console.print(f"  commands   . {settings}    in another shell, then: mcsync org list",
-                      soft_wrap=True)  # fmt: skip
+    if ready.shell:
+        called = sys.argv[0] if Path(sys.argv[0]).name == "mcsync" else "mcsync"
+        out.console.print(f"  commands   . {shlex.quote(_from_here(ready.shell))}; "
+                          f"{shlex.quote(called)} segments list", soft_wrap=True)  # fmt: skip
     out.console.print("  stop       Ctrl-C\n")

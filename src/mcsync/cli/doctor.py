@@ -13,14 +13,13 @@ from rich.console import Console
 from rich.markup import escape
 
 from mcsync.cli.administration import organisations
-from mcsync.cli.console import AsJson, Exit, Output, explained, quiet_logs, settings
+from mcsync.cli.console import AsJson, Exit, Output, explained, first_line, quiet_logs, settings
 from mcsync.cli.keys import secrets_by_key
 from mcsync.core.crypto import SecretError
 from mcsync.core.db import migrations
 from mcsync.core.db.inspection import heartbeats, server_and_role
 from mcsync.core.db.platform import Organisation
 from mcsync.core.errors import McsyncError
-from mcsync.core.logging import redact
 from mcsync.core.resources import Resources
 from mcsync.core.settings import Settings, SettingsError
 from mcsync.features.connection import service as connection
@@ -111,11 +110,12 @@ async def _database(resources: Resources) -> AsyncIterator[Finding]:
             "role", "problem", f"{about.role} is {kind}: one organisation could see another's rows",
             "Use a role of its own in MCSYNC_DATABASE_URL: mcsync migrate --service-role mcsync_service",
         )  # fmt: skip
-    elif at is not None and not about.in_service_group:
-        yield Finding(
-            "role", "problem", f"{about.role} is not in the group mcsync_app",
-            f"mcsync migrate --service-role {about.role}",
-        )  # fmt: skip
+    elif about.migrated and not about.in_service_group:
+        fix = f"mcsync migrate --service-role {about.role}"
+        yield Finding("role", "problem", f"{about.role} is not in the group mcsync_app", fix)
+        if at is None:
+            yield Finding("migrations", "problem", f"{about.role} may not read them", fix)
+            return
     else:
         yield Finding("role", "ok", "bound by row-level security")
     yield _migrations(at)
@@ -204,5 +204,8 @@ async def _connection(resources: Resources, organisation: Organisation) -> Findi
 
 
 def _short(error: Exception) -> str:
-    lines = redact(str(error)).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    says = first_line(error)
+    # SQLAlchemy's name of an error tells nothing; PostgreSQL's own words do
+    return (
+        says if hasattr(error, "orig") and says else f"{type(error).__name__}: {says}".rstrip(": ")
+    )

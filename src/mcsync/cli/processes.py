@@ -17,7 +17,7 @@ from mcsync.core.settings import Settings
 
 def api(
     host: Annotated[str, typer.Option(help="Interface to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on.")] = 8000,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on.")] = 8000,
     trusted_proxies: Annotated[
         str, typer.Option(help="Addresses whose X-Forwarded-* headers are believed.")
     ] = "127.0.0.1",
@@ -122,7 +122,7 @@ def openapi(
 
 def sandbox(
     host: Annotated[str, typer.Option(help="Interface to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="0 takes a free port.")] = 0,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free port.")] = 0,
     config: Annotated[str, typer.Option(help="Settings as a JSON object, camelCase.")] = "{}",
 ) -> None:
     """Run the Mailchimp emulator; prints a line of JSON with its address and key when ready."""

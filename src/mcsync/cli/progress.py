@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
 PUSHED = ("add", "update", "resubscribe", "unsubscribe", "untag", "archive", "rename")
 STEPS = {
@@ -31,19 +31,20 @@ class RunProgress:
             SpinnerColumn(),
             TextColumn("{task.fields[label]}"),
             BarColumn(bar_width=30),
-            MofNCompleteColumn(),
+            TextColumn("{task.fields[sent]}"),
             TextColumn("{task.fields[rate]}"),
             TextColumn("{task.description}"),
             console=console,
             disable=quiet,
             refresh_per_second=12,
         )
-        self._task = self._progress.add_task("starting", total=None, label=label, rate="")
+        self._task = self._progress.add_task("starting", total=None, label=label, sent="", rate="")
 
     def show(self, view: Mapping[str, Any]) -> None:
         """Draws a state of the run."""
         counts = view["counts"]
         total = sum(counts[action] for action in PUSHED) - view["held"]
+        done = counts["done"] + counts["failed"]
         planned = view["status"] not in {"queued", "pulling", "planning"}
         rate = view["ratePerSecond"]
         eta = view["etaSeconds"]
@@ -52,7 +53,8 @@ class RunProgress:
         self._progress.update(
             self._task,
             total=max(total, 1) if planned else None,
-            completed=(counts["done"] + counts["failed"]) if total else int(planned),
+            completed=done if total else int(planned),
+            sent=f"{done}/{total}" if planned else "",
             rate=speed + left,
             description=STEPS.get(view["status"], view["status"]),
         )

@@ -65,6 +65,13 @@ def redact(text: str) -> str:
     return text
 
 
+def cause_of(error: BaseException) -> str:
+    """The kind of the first error of a chain: drivers' errors come wrapped in ones that tell nothing."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return type(error).__name__
+
+
 def _redact_value(value: object) -> object:
     if isinstance(value, str):
         return redact(value)

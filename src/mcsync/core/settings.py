@@ -14,11 +14,18 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from redis.asyncio.connection import parse_url
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
 
 MASTER_KEY_BYTES = 32
 _FEW_DISTINCT = 12
 """32 random bytes have about 30 distinct values; fewer than this is a pattern somebody typed."""
 _SLOTS_TOGETHER = 10
+_NO_POSTGRES_URL = (
+    "is not a URL such as postgresql://user:password@host:5432/database"
+    " (an @ in the password is written %40)."
+)
 _ORIGIN = re.compile(r"https?://[A-Za-z0-9.\-\[\]:]+")
 
 
@@ -163,6 +170,9 @@ class Settings(BaseSettings):
             raise SettingsError(
                 ["MCSYNC_MIGRATION_DATABASE_URL (or MCSYNC_DATABASE_URL) is missing."]
             )
+        if not _is_postgres_url(url.get_secret_value()):
+            name = "MIGRATION_DATABASE_URL" if self.migration_database_url else "DATABASE_URL"
+            raise SettingsError([f"MCSYNC_{name} {_NO_POSTGRES_URL}"])
         return url.get_secret_value()
 
     @property
@@ -184,8 +194,12 @@ class Settings(BaseSettings):
         problems: list[str] = []
         if self.database_url is None:
             problems.append("MCSYNC_DATABASE_URL is missing: the URL of a PostgreSQL >= 15.")
+        elif not _is_postgres_url(self.database_url.get_secret_value()):
+            problems.append(f"MCSYNC_DATABASE_URL {_NO_POSTGRES_URL}")
         if self.redis_url is None:
             problems.append("MCSYNC_REDIS_URL is missing: the URL of a Redis or Valkey >= 7.")
+        elif not _is_redis_url(self.redis_url.get_secret_value()):
+            problems.append("MCSYNC_REDIS_URL is not a URL such as redis://:password@host:6379/0.")
         problems += self._key_problems()
         if problems:
             raise SettingsError(problems)
@@ -203,6 +217,23 @@ class Settings(BaseSettings):
         elif self.active_key_id not in self.master_keys:
             problems.append("MCSYNC_MASTER_KEY_ACTIVE names no key of MCSYNC_MASTER_KEYS.")
         return problems
+
+
+def _is_postgres_url(url: str) -> bool:
+    """Whether the service can connect to it, as far as its form tells."""
+    try:
+        driver = make_url(url).drivername
+    except (ArgumentError, ValueError):
+        return False
+    return driver in {"postgresql", "postgres", "postgresql+asyncpg"}
+
+
+def _is_redis_url(url: str) -> bool:
+    try:
+        parse_url(url)
+    except ValueError:
+        return False
+    return True
 
 
 def _is_key_id(kid: str) -> bool:

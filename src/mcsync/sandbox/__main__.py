@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import signal
 import sys
@@ -23,8 +22,16 @@ def main() -> None:
     arguments = parser.parse_args()
     # The server passes the signal on when it has stopped; being asked to stop is no failure.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    with contextlib.suppress(KeyboardInterrupt):
-        run(arguments.host, arguments.port, patched(SandboxConfig(), arguments.config))
+    try:
+        config = patched(SandboxConfig(), arguments.config)
+    except (AttributeError, TypeError, ValueError) as error:
+        parser.error(f"argument --config: {error}")
+    try:
+        run(arguments.host, arguments.port, config)
+    except KeyboardInterrupt:
+        return
+    except OSError as error:  # most often a port that is taken
+        parser.exit(1, f"The sandbox cannot listen on {arguments.host}: {error.strerror}.\n")
 
 
 if __name__ == "__main__":

@@ -188,6 +188,18 @@ class TestValidation:
         (error,) = await self._errors(owner, content=f'{{"name": "{CANARY}"'.encode())
         assert (error["pointer"], error["code"]) == ("", "json_invalid")
 
+    @pytest.mark.parametrize("kind", [None, "text/plain", "application/x-www-form-urlencoded"])
+    async def test_what_is_not_said_to_be_json_is_told_so(
+        self, owner: httpx.AsyncClient, kind: str | None
+    ) -> None:
+        content = f'{{"name": "{CANARY}"}}'.encode()
+        headers = {"Content-Type": kind} if kind else {}
+        answer = await owner.post("/mailchimp/probe/act", content=content, headers=headers)
+        body = _is_problem(answer, 422, "invalid_request")
+        assert "Content-Type: application/json" in body["detail"]
+        assert [error["code"] for error in body["errors"]] == ["json_expected"]
+        assert CANARY not in answer.text
+
     @pytest.mark.parametrize(
         ("raw", "code"),
         [(b'"a\\u0000b"', "nul_character"), (b'"\\ud800"', "invalid_text")],

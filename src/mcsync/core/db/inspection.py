@@ -19,6 +19,8 @@ class ServerAndRole:
     superuser: bool
     bypasses_rls: bool
     in_service_group: bool
+    migrated: bool
+    """Whether there is a database of mcsync at all; a role outside the group cannot read more of it."""
 
 
 async def server_and_role(session: AsyncSession) -> ServerAndRole:
@@ -29,7 +31,8 @@ async def server_and_role(session: AsyncSession) -> ServerAndRole:
                 """select current_setting('server_version_num')::int as version,
                           rolname as role, rolsuper as superuser, rolbypassrls as bypasses_rls,
                           exists (select from pg_roles g where g.rolname = 'mcsync_app'
-                                  and pg_has_role(r.oid, g.oid, 'member')) as in_service_group
+                                  and pg_has_role(r.oid, g.oid, 'member')) as in_service_group,
+                          to_regclass('alembic_version') is not null as migrated
                      from pg_roles r where rolname = current_user"""
             )
         )

@@ -6,6 +6,7 @@ a content security policy without inline scripts.
 
 from __future__ import annotations
 
+import re
 from html import escape
 from pathlib import Path
 from typing import Final
@@ -65,6 +66,8 @@ _PROBLEMS: Final = """<!doctype html>
 </html>
 """
 
+_CODE: Final = re.compile("`([^`]*)`")
+
 router = APIRouter(include_in_schema=False)
 
 
@@ -87,7 +90,7 @@ async def problems() -> HTMLResponse:
     """Every error code."""
     rows = "\n".join(
         f'<dt><a href="/problems/{escape(kind.code)}"><code>{escape(kind.code)}</code></a> '
-        f"({kind.status})</dt>\n<dd>{escape(kind.title)}. {escape(kind.advice)}</dd>"
+        f"({kind.status})</dt>\n<dd>{_text(kind.title)}. {_text(kind.advice)}</dd>"
         for kind in all_problems()
     )
     return _page("Error codes", f"<dl>\n{rows}\n</dl>")
@@ -104,8 +107,13 @@ async def problem(code: str) -> HTMLResponse:
     return _page(
         kind.title,
         f"<p>Code <code>{escape(kind.code)}</code>, HTTP status {kind.status}.</p>"
-        f"\n<p>{escape(kind.advice)}</p>",
+        f"\n<p>{_text(kind.advice)}</p>",
     )
+
+
+def _text(plain: str) -> str:
+    """A sentence as HTML: what stands in backticks is code."""
+    return _CODE.sub(r"<code>\1</code>", escape(plain))
 
 
 def _page(title: str, content: str) -> HTMLResponse:

@@ -24,6 +24,7 @@ from mcsync import mailchimp
 from mcsync.core import errors
 from mcsync.core.crypto import SecretError
 from mcsync.core.errors import FieldProblem, McsyncError
+from mcsync.core.logging import cause_of
 from mcsync.core.web.problems import problem_kind
 
 PROBLEM_TYPE: Final = "application/problem+json"
@@ -175,6 +176,9 @@ def _mailchimp(error: mailchimp.MailchimpError) -> McsyncError:
 
 
 def _invalid(found: Sequence[Any], body: object) -> McsyncError:
+    if isinstance(body, bytes):  # another content type: it was not even looked at
+        wanted = "Send a JSON object, with the header Content-Type: application/json."
+        return InvalidRequestError(wanted, errors=[FieldProblem("", "json_expected", wanted)])
     by_place: dict[tuple[object, ...], list[Mapping[str, Any]]] = {}
     for one in found:
         by_place.setdefault(_place(one, body), []).append(one)
@@ -240,7 +244,7 @@ async def handle(request: Request, error: Exception) -> Response:
     """The one exception handler."""
     expected = as_mcsync_error(error)
     if isinstance(expected, _InternalError) or expected.status == errors.UnavailableError.status:
-        _log.warning("request_failed", code=expected.code, error=type(error).__name__)
+        _log.warning("request_failed", code=expected.code, error=cause_of(error))
     headers = error.headers if isinstance(error, HTTPException) else None
     return problem_response(
         expected,
