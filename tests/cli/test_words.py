@@ -57,9 +57,9 @@ def test_dev_tells_the_key_of_its_sandbox(out: Output, key: str | None) -> None:
     ready = Ready(
         url="http://127.0.0.1:8000", token="mcs_x", organisation="o", database_url="d",
         redis_url="r", mailchimp_url="http://127.0.0.1:9/3.0", pids={}, mailchimp_key=key,
-        mailchimp_control=None,
+        mailchimp_control=None, shell=Path("/data/env"),
     )  # fmt: skip
-    _say(out, ready, Path("/data/env"))
+    _say(out, ready)
     assert ". /data/env" in _said(out)
     assert ("API key" in _said(out)) is (key is not None)
     assert key is None or key in _said(out)
