@@ -38,6 +38,23 @@ def spoil(monkeypatch: pytest.MonkeyPatch, bad: Callable[[str], bool]) -> list[i
     return sizes
 
 
+class TestChunks:
+    async def test_are_full_however_many_lanes_there_are(self, world: World) -> None:
+        await world.crowd(1000)
+        await world.crowd(100, start=1000)
+        segment = await world.segment()
+        changes: list[dict[str, str]] = [{}, {"firstName": "Changed"}]
+        for given in changes:
+            await world.crowd(1000, **given)
+            await world.crowd(100, start=1000, **given)
+            since = await world.sandbox.seq()
+
+            run = await world.sync(segment)
+
+            assert run.counts.done == 1100
+            assert (await world.writes(since)).count(BULK) == 3
+
+
 class TestAChunkRefusedAsAWhole:
     async def test_is_halved_until_the_bad_row_stands_alone(
         self, world: World, monkeypatch: pytest.MonkeyPatch

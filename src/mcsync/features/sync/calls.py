@@ -8,6 +8,7 @@ Between the two a process may die: what was taken is planned again, and decided 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -211,28 +212,23 @@ async def take(
     most: int,
     after: int,
     tag: str,
+    turn: AbstractAsyncContextManager[object],
     requires_status: bool = False,
     seqs: Sequence[int] | None = None,
 ) -> Taken | None:
     """Takes the next rows of these actions beyond ``after`` (their ``seq``); None when there are none.
 
-    ``seqs``: of these rows only, wherever they stand.
+    ``turn``: lanes pick one after the other. At the same time they would skip each other's rows one by
+    one, and make ten small calls of what fits into two. ``seqs``: of these rows only, wherever they stand.
 
     Raises :class:`FencedError` where the run is another worker's by now, or is being cancelled.
     """
     await begin(session, run)
-    picked = (
-        await session.execute(
-            text(_PICK if seqs is None else _PICK_THESE),
-            {
-                "run": run.id,
-                "call": call_id,
-                "actions": list(actions),
-                "most": most,
-            }
-            | ({"after": after} if seqs is None else {"seqs": list(seqs)}),
-        )
-    ).all()
+    where = {"after": after} if seqs is None else {"seqs": list(seqs)}
+    pick = text(_PICK if seqs is None else _PICK_THESE)
+    which = {"run": run.id, "call": call_id, "actions": list(actions), "most": most, **where}
+    async with turn:
+        picked = (await session.execute(pick, which)).all()
     if not picked:
         return None
     decided = await session.execute(

@@ -7,6 +7,7 @@ again before they are sent again. Nothing here holds a transaction open while Ma
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from uuid import UUID
@@ -77,6 +78,7 @@ class Push:
         self._lanes = 1 if run.immediate else resources.settings.slots_per_account + SPARE_LANES
         self._weather = Weather(run.id, check)
         self._after: dict[str, int] = {}
+        self._turn = asyncio.Lock()
 
     async def carry_out(self, audience: AudienceState) -> None:
         """All phases. Raises :class:`WeatherError`, ``MailchimpError`` (credentials), ``FencedError``."""
@@ -120,7 +122,8 @@ class Push:
             async with self._db.transaction(self._run.org_id) as session:
                 taken = await calls.take(
                     session, self._run, self._decision, call_id=uuid7(), actions=actions, most=most,
-                    after=after, tag=self._tag, requires_status=self._target.requires_status,
+                    after=after, tag=self._tag, turn=self._turn,
+                    requires_status=self._target.requires_status,
                 )  # fmt: skip
             if taken is not None and taken.rows:
                 last = max(row.seq for row in taken.rows)
@@ -386,7 +389,7 @@ class Push:
                 taken = await calls.take(
                     session, self._run, self._decision, call_id=uuid7(), after=0, most=BATCH_SIZE,
                     actions=("resubscribe", "add"), seqs=seqs[at : at + BATCH_SIZE], tag=self._tag,
-                    requires_status=self._target.requires_status,
+                    turn=self._turn, requires_status=self._target.requires_status,
                 )  # fmt: skip
             if taken is None or not taken.rows:
                 continue
