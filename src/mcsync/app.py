@@ -15,7 +15,7 @@ import mcsync
 from mcsync.core.auth.deps import identify
 from mcsync.core.auth.tokens import TokenVerifier
 from mcsync.core.logging import configure_logging
-from mcsync.core.resources import Resources
+from mcsync.core.resources import PATIENCE_SECONDS, Resources
 from mcsync.core.settings import Settings
 from mcsync.core.web import health
 from mcsync.core.web.cors import CorsMiddleware
@@ -85,7 +85,7 @@ def create_app(settings: Settings | None = None, resources: Resources | None = N
             yield
             return
         configure_logging(settings)
-        built = await Resources.build(settings)
+        built = await Resources.build(settings, patience=PATIENCE_SECONDS)
         _attach(app, built)
         try:
             yield

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -216,6 +217,10 @@ class TestKeys:
         rows = {row["key"]: row for row in json.loads(done.stdout)}
         assert rows["test"]["state"] == "missing"
         assert rows["test"]["unreadable"] == 1
+        done = CliRunner().invoke(app, ["doctor"])
+        checks = json.loads(done.stdout)["checks"]
+        assert any("cannot be opened" in one["detail"] for one in checks)
+        assert not any(one["check"].startswith("Mailchimp") for one in checks)
 
 
 class TestDoctor:
@@ -265,6 +270,16 @@ class TestDoctor:
         assert {problem["check"] for problem in problems} == {"database", "redis"}
         assert all(problem["fix"] for problem in problems)
         assert "secret-word" not in done.output
+
+    def test_without_redis_no_connection_is_blamed(
+        self, mcsync: Command, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        mcsync("org", "create", "Nordlicht")
+        monkeypatch.setenv("MCSYNC_REDIS_URL", "redis://127.0.0.1:9/0")
+        done = CliRunner().invoke(app, ["doctor"])
+        checks = json.loads(done.stdout)["checks"]
+        assert [one["check"] for one in checks if one["state"] == "problem"] == ["redis"]
+        assert not any(one["check"].startswith("Mailchimp") for one in checks)
 
 
 class TestProcesses:
@@ -336,6 +351,13 @@ class TestProcesses:
         assert done.returncode == 2
         assert "Traceback" not in done.stderr
         assert done.stdout == ""
+
+    def test_a_port_that_is_taken_ends_the_api(self, mcsync: Command, unused_tcp_port: int) -> None:
+        with socket.create_server(("127.0.0.1", unused_tcp_port)):
+            command = [sys.executable, "-m", "mcsync", "api", "--port", str(unused_tcp_port)]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 1
+        assert "address already in use" in done.stderr
 
     def test_a_stale_openapi_document_is_found(self, tmp_path: Path) -> None:
         file = tmp_path / "openapi.json"

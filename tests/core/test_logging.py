@@ -46,6 +46,12 @@ def test_no_way_of_logging_lets_a_secret_through(log: io.StringIO, canary: str) 
     assert secret.split("@")[0] not in text
 
 
+def test_what_is_meant_for_terminals_alone_is_left_out(log: io.StringIO) -> None:
+    logging.getLogger("uvicorn.error").info("Up", extra={"color_message": "\x1b[1mUp\x1b[0m"})
+    assert "color" not in log.getvalue()
+    assert json.loads(log.getvalue())["event"] == "Up"
+
+
 def test_lines_are_json_with_what_was_bound(log: io.StringIO) -> None:
     structlog.contextvars.bind_contextvars(request_id="r1")
     structlog.get_logger("ours").info("thing_done", count=3)

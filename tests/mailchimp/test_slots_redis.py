@@ -13,6 +13,7 @@ from typing import Any
 from redis.asyncio import Redis
 
 from mcsync.mailchimp import Grant, Lane, RedisSlotStore, SlotLimiter, Wait
+from mcsync.mailchimp.slots import SlotsUnreachableError
 
 WORKER = Path(__file__).with_name("slot_worker.py")
 SOURCE = Path(__file__).parents[2] / "src"
@@ -135,6 +136,25 @@ async def test_without_a_server_nobody_gets_a_slot_and_nothing_breaks(tmp_path: 
     assert answer == Wait(0.5, "unreachable")
     assert not await store.renew("a", "x", 10.0)
     await store.release("a", "x", 1.0, throttled=False)
+
+
+async def test_who_is_waited_for_gives_up_on_a_server_that_is_away(
+    valkey: Redis, tmp_path: Path
+) -> None:
+    store = RedisSlotStore(Redis(unix_socket_path=str(tmp_path / "nobody")))
+    limiter = SlotLimiter(store, poll_seconds=0.01, patience=0.2)
+
+    async def call() -> None:
+        async with limiter.hold("a", Lane.LIVE):
+            raise AssertionError("nobody may call")
+
+    async with asyncio.timeout(10):
+        found = await asyncio.gather(*(call() for _ in range(8)), return_exceptions=True)
+    assert {type(error) for error in found} == {SlotsUnreachableError}
+    limiter._store = RedisSlotStore(valkey, recently_active=nobody)
+    async with asyncio.timeout(10), limiter.hold("a", Lane.LIVE):
+        pass
+    await limiter.aclose()
 
 
 async def test_a_hold_outlives_the_servers_absence(valkey: Redis) -> None:

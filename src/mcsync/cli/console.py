@@ -16,7 +16,7 @@ from rich.table import Table
 
 from mcsync.core.errors import McsyncError, UnavailableError, UpstreamTimeoutError
 from mcsync.core.logging import configure_logging
-from mcsync.core.resources import Resources
+from mcsync.core.resources import PATIENCE_SECONDS, Resources
 from mcsync.core.settings import Settings, SettingsError
 from mcsync.embedded import EmbeddedError
 from mcsync.mailchimp import MailchimpError, MailchimpTimeout, ThrottledError, TransientError
@@ -177,7 +177,7 @@ def run(out: Output, work: Callable[[Resources], Awaitable[T]]) -> T:
     async def whole() -> T:
         configuration = settings()
         quiet_logs(configuration)
-        resources = await Resources.build(configuration)
+        resources = await Resources.build(configuration, patience=PATIENCE_SECONDS)
         try:
             return await work(resources)
         finally:

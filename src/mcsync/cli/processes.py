@@ -43,7 +43,8 @@ def api(
         timeout_graceful_shutdown=10,
     )
     server = uvicorn.Server(config)
-    with contextlib.suppress(KeyboardInterrupt):  # how uvicorn passes SIGINT on when it is done
+    # KeyboardInterrupt is how uvicorn passes SIGINT on when it is done; SystemExit, a port that is taken.
+    with contextlib.suppress(KeyboardInterrupt, SystemExit):
         server.run(sockets=None if fd is None else [socket.socket(fileno=fd)])
     if not server.started:
         raise typer.Exit(Exit.FAILED)

@@ -88,6 +88,12 @@ def _hide(key: str, value: object) -> object:
     return "[hidden]" if value and key.lower() in _HIDDEN_KEYS else _redact_value(value)
 
 
+def _without_colours(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """structlog processor: uvicorn says each thing twice, once for terminals."""
+    event.pop("color_message", None)
+    return event
+
+
 def redact_event(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     """structlog processor: :func:`redact` on every value."""
     return {key: _hide(key, value) for key, value in event.items()}
@@ -159,7 +165,11 @@ def _capture_standard_library(
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder()],
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendering],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                _without_colours,
+                *rendering,
+            ],
         )
     )
     root = logging.getLogger()

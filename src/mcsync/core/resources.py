@@ -27,6 +27,10 @@ _CALL_SECONDS: Final = 120.0
 """Mailchimp ends every call after this time."""
 
 
+PATIENCE_SECONDS: Final = 5.0
+"""For processes that answer somebody; see :meth:`Resources.build`."""
+
+
 @dataclass(slots=True)
 class Resources:
     """The long-lived parts. Tests build one with fakes in it; nothing is made at import."""
@@ -43,8 +47,11 @@ class Resources:
     clock: Clock = field(default=utc_now)
 
     @classmethod
-    async def build(cls, settings: Settings) -> Self:
+    async def build(cls, settings: Settings, *, patience: float | None = None) -> Self:
         """Builds all parts; works while PostgreSQL and Redis are down.
+
+        ``patience``: so many seconds calls to Mailchimp wait for a Redis that is down. A worker has
+        all the time; where somebody waits for an answer, it is better to say so.
 
         Raises ``SettingsError`` listing everything that is missing.
         """
@@ -73,7 +80,12 @@ class Resources:
             keys=keys,
             hash_keys=HashKeys(keys, db.transaction),
             http=http,
-            slots=SlotLimiter(store, bulk=settings.slots_per_account, live=settings.live_slots),
+            slots=SlotLimiter(
+                store,
+                bulk=settings.slots_per_account,
+                live=settings.live_slots,
+                patience=patience,
+            ),
             jobs=JobQueue(redis_url),
             limits=RateLimiter(redis),
         )

@@ -16,7 +16,7 @@ import uuid
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol
 
 BULK_SLOTS: Final = 8
 """Default calls of the bulk lane; two of the ten are left to the account's other tools."""
@@ -55,7 +55,11 @@ class Wait:
     """No slot now; `seconds` is when one may come back at the latest without being released."""
 
     seconds: float
-    reason: str = "busy"
+    reason: Literal["busy", "unreachable"] = "busy"
+
+
+class SlotsUnreachableError(ConnectionError):
+    """The store of the slots cannot be reached, so nobody knows whether a call may be made."""
 
 
 class SlotStore(Protocol):
@@ -154,7 +158,8 @@ class SlotLimiter:
 
     `bulk` and `live` are the caps of the lanes over all processes; `process_cap` bounds what
     this process holds of each lane, a second fence for when the store forgets. Use one
-    limiter per event loop.
+    limiter per event loop. `patience`: where somebody waits for the answer, nobody waits
+    longer than so many seconds for a store that cannot be reached.
     """
 
     def __init__(
@@ -165,6 +170,7 @@ class SlotLimiter:
         live: int = LIVE_SLOTS,
         process_cap: int | None = None,
         poll_seconds: float = POLL_SECONDS,
+        patience: float | None = None,
         rand: Callable[[], float] = random.random,
     ) -> None:
         if bulk < 1 or live < 1 or bulk + live > MAX_SLOTS:
@@ -174,6 +180,8 @@ class SlotLimiter:
         self._caps = {Lane.BULK: bulk, Lane.LIVE: live}
         self._process_cap = process_cap
         self._poll_seconds = poll_seconds
+        self._patience = patience
+        self._unreachable_since: float | None = None
         self._rand = rand
         self._queues: dict[tuple[str, Lane], _Queue] = {}
         self._releases: set[asyncio.Task[None]] = set()
@@ -182,8 +190,9 @@ class SlotLimiter:
     async def hold(self, account: str, lane: Lane) -> AsyncIterator[Slot]:
         """Wait for a slot, keep it during the block, give it back.
 
-        Waits as long as it takes, also while the store cannot be reached; bound it with
-        `asyncio.timeout` where that matters.
+        Waits as long as it takes while others have all slots, and also while the store
+        cannot be reached unless there is a `patience`: then `SlotsUnreachableError` is
+        raised. Bound it with `asyncio.timeout` where that matters.
         """
         queue = self._enter(account, lane)
         try:
@@ -230,6 +239,12 @@ class SlotLimiter:
                 answer = await self._ask(queue, slot)
                 if isinstance(answer, Grant):
                     return answer.ttl
+                if self._is_given_up:
+                    # The store may have given it all the same.
+                    slot.record(0.0)
+                    self._release(queue, slot)
+                    message = "the store of the slots cannot be reached"
+                    raise SlotsUnreachableError(message)
                 pause = min(answer.seconds, self._poll_seconds) * (0.5 + self._rand() / 2)
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(max(pause, 0.005)):
@@ -240,13 +255,28 @@ class SlotLimiter:
             self._store.acquire(slot.account, slot.lane, slot.holder, cap=self._caps[slot.lane])
         )
         try:
-            return await asyncio.shield(asked)
+            answer = await asyncio.shield(asked)
         except asyncio.CancelledError:
             # The store may be granting the slot at this instant: let it answer, then give
             # the slot back, else it would be missing until its lease ends.
             slot.record(0.0)
             asked.add_done_callback(lambda _: self._release(queue, slot))
             raise
+        if isinstance(answer, Grant) or answer.reason != "unreachable":
+            self._unreachable_since = None
+        elif self._unreachable_since is None:
+            self._unreachable_since = time.monotonic()
+        return answer
+
+    @property
+    def _is_given_up(self) -> bool:
+        """Whether the store has been away too long, for all waiters alike."""
+        since = self._unreachable_since
+        return (
+            self._patience is not None
+            and since is not None
+            and time.monotonic() - since >= self._patience
+        )
 
     async def _renew(self, slot: Slot, ttl: float) -> None:
         while not slot.lost:

@@ -33,6 +33,7 @@ from mcsync.mailchimp.slots import (
 _log = logging.getLogger(__name__)
 
 _UNREACHABLE: Final = Wait(0.5, "unreachable")
+_COMPLAIN_SECONDS: Final = 30.0
 _STATE_MISSING: Final = -1
 _GRANTED: Final = 1
 
@@ -172,6 +173,7 @@ class RedisSlotStore:
         self._release = redis.register_script(_RELEASE)
         self._leases: dict[tuple[str, str], _Lease] = {}
         self._longest: dict[str, float] = {}
+        self._complained = -_COMPLAIN_SECONDS
 
     async def acquire(
         self, account: str, lane: Lane, holder: str, *, cap: int | None = None
@@ -184,7 +186,9 @@ class RedisSlotStore:
                 mode = "lost" if await self._may_be_active(account) else "fresh"
                 code, milliseconds = await self._try(account, lane, holder, cap, mode)
         except (RedisError, OSError) as error:
-            _log.warning("slot store unreachable: %s", type(error).__name__)
+            if asked - self._complained >= _COMPLAIN_SECONDS:  # every waiting call comes by here
+                self._complained = asked
+                _log.warning("slot store unreachable: %s", type(error).__name__)
             # The slot may have been given all the same: asking again with the same holder
             # gets it, and giving up must give it back.
             self._leases[account, holder] = _Lease(lane, 0.0)
