@@ -37,7 +37,10 @@ LOOK_UPS = {
     "mcsync_transactional_hook",
     "mcsync_transactional_organisation_ids",
 }
-ERASERS = {"mcsync_forget_history": "mcsync_eraser"}
+ERASERS = {
+    "mcsync_forget_history": "mcsync_eraser",
+    "mcsync_forget_address_history": "mcsync_eraser",
+}
 """What an erasure may do beyond the service's own rights, and as whom."""
 APPEND_ONLY = ("audit_entries", "preference_events")
 
@@ -280,6 +283,39 @@ async def test_history_is_forgotten_for_an_erasure_under_way_and_within_the_orga
         forget, UUID(ours.ids["erasure"]), ours.entity(3)["entityId"]
     )
     assert forgotten == before[ours.org.id]
+
+
+async def test_what_was_said_of_an_address_is_forgotten_in_the_same_way(
+    stage: Stage, service: asyncpg.Connection
+) -> None:
+    forget = "select mcsync_forget_address_history($1, array[$2::uuid])"
+    ours, theirs, key = stage.ours, stage.theirs, uuid4()
+    everything = "select count(*) from preference_events"
+    for tenant in (theirs, ours):
+        await bind(service, tenant.org)
+        for entity in (None, "E-1"):
+            await service.execute(
+                """insert into preference_events (org_id, entity_type, entity_id, address_key, status,
+                       effective_at, source, actor_kind, applied)
+                   values ($1, $2, $3, $4, 'opted_out', now(), 'test', 'cli', true)""",
+                tenant.org.id, entity and "employee", entity, key,
+            )  # fmt: skip
+    for bound, erasure in (
+        (None, ours.ids["erasure"]),
+        (ours.org, str(uuid4())),
+        (ours.org, theirs.ids["erasure"]),
+        (ours.org, ours.ids["erased"]),  # that one is done
+    ):
+        await bind(service, bound)
+        assert await service.fetchval(forget, UUID(erasure), key) == 0
+    await bind(service, ours.org)
+    assert await service.fetchval(forget, UUID(ours.ids["erasure"]), uuid4()) == 0
+    before = await service.fetchval(everything)
+    assert await service.fetchval(forget, UUID(ours.ids["erasure"]), key) == 1
+    assert await service.fetchval(everything) == before - 1
+    await bind(service, theirs.org)
+    left = "select count(*) from preference_events where address_key = $1"
+    assert await service.fetchval(left, key) == 2
 
 
 async def _service_role(stage: Stage) -> str:

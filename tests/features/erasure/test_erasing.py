@@ -7,12 +7,24 @@ import io
 import pytest
 
 from mcsync.core.errors import BadRequestError, ConflictError, NotFoundError
+from mcsync.core.web.paging import PageParams
+from mcsync.features.erasure import service
+from mcsync.features.erasure.schemas import ErasureInput
 from mcsync.features.erasure.subject import address_hash, address_key
+from mcsync.features.preferences import service as preferences
 from tests.features.erasure.acts import Acts, answers, states, targets
 from tests.features.sync.world import World
 
 ADA = "ada.lovelace@acme.example"
 NAME = "Lovelacia"
+
+
+async def said(world: World, email: str) -> list[str]:
+    """The sources of what was stated under an address, newest first."""
+    page = await preferences.history(
+        world.resources, world.actor, PageParams(200, None), email=email
+    )
+    return [event.source for event in page.items]
 
 
 class TestAMember:
@@ -236,6 +248,48 @@ class TestByAddress:
         assert await acts.at_mailchimp(ADA) == []
         assert await acts.traces(ADA) == []
 
+    async def test_what_was_said_of_it_alone_is_shown_and_then_forgotten(
+        self, world: World, acts: Acts
+    ) -> None:
+        for source in (f"form of {NAME}", "call"):
+            await world.unsubscribe(ADA, source=source, evidence=f"{NAME} asked")
+        assert await said(world, ADA) == ["call", f"form of {NAME}"]
+        shown = await service.export(
+            world.resources, world.actor, ErasureInput.model_validate({"email": ADA})
+        )
+        (rows,) = [s.rows for s in shown.stores if s.store == "preference_history"]
+        assert [(r["entityId"], r["proof"]["evidence"]) for r in rows] == [
+            (None, f"{NAME} asked")
+        ] * 2
+
+        await acts.erase(email=ADA)
+
+        assert await acts.traces(ADA, NAME) == []
+        assert await said(world, ADA) == []
+
+    async def test_it_is_also_of_the_contact_who_came_later(self, world: World, acts: Acts) -> None:
+        await world.unsubscribe(ADA, source=f"form of {NAME}")
+        await world.unsubscribe("old@acme.example", source=f"form of {NAME}")
+        person = await world.contact("old@acme.example", opted=None)
+        await world.move(person, ADA)
+        await acts.erase(person)
+        assert await acts.traces(NAME) == []
+        assert await said(world, ADA) == []
+
+    async def test_it_is_forgotten_where_only_the_hash_of_the_address_is_known(
+        self, world: World, acts: Acts
+    ) -> None:
+        person = await world.contact("old@acme.example")
+        segment = await world.segment()
+        await world.sync(segment)
+        await world.unsubscribe(ADA, source=f"form of {NAME}")
+        await world.person("old@acme.example", "change_email", new_email=ADA)
+        await world.sync(segment)
+        await world.sql("delete from audience_aliases")
+        await world.sql("update audience_members set email = null")
+        await acts.erase(person)
+        assert await acts.traces(NAME) == []
+
 
 class TestASharedAddress:
     async def test_stays_with_the_other_contact_and_is_wanted_nowhere(
@@ -264,6 +318,16 @@ class TestASharedAddress:
         await world.sync(segment)
         assert await acts.at_mailchimp(ADA) == []
         await world.nothing_left(segment)
+
+    async def test_keeps_what_was_said_of_it_alone_until_nobody_else_has_it(
+        self, world: World, acts: Acts
+    ) -> None:
+        await world.unsubscribe(ADA, source="call")
+        person, other = [await world.contact(ADA, opted=None) for _ in range(2)]
+        await acts.erase(person)
+        assert await said(world, ADA) == ["call"]
+        await acts.erase(other)
+        assert await said(world, ADA) == []
 
     async def test_asked_for_by_address_again_spares_the_other(
         self, world: World, acts: Acts

@@ -67,6 +67,14 @@ async def pull(resources: Resources, org: Org, *emails: str) -> None:
         )
 
 
+async def history(caller: Caller, email: str = ADA) -> list[dict[str, Any]]:
+    """Everything stated under the address, oldest first."""
+    answer = await caller.query("preferences.history", email=email)
+    assert answer.status_code == 200, answer.text
+    items: list[dict[str, Any]] = answer.json()["items"]
+    return items[::-1]
+
+
 async def suppress(resources: Resources, org: Org, email: str) -> None:
     async with resources.db.transaction(org.id) as session:
         await session.execute(
@@ -167,6 +175,32 @@ class TestSubscribe:
         assert stated is not None
         assert (stated["status"], stated["source"]) == ("opted_in", "mailchimp")
         assert await onlooker.fetchval("select count(requested_at) from audience_members") == 0
+        for email, entity in ((ADA, None), ("grace@hopper.example", "E000001")):
+            (event,) = await history(connected, email)
+            assert (event["entityId"], event["status"]) == (entity, "opted_in")
+            assert (event["source"], event["applied"]) == ("mailchimp", True)
+        assert event["effectiveAt"] == (await status(connected, email))["consent"]["givenAt"]
+
+    async def test_what_an_address_of_no_contact_says_at_mailchimp_is_kept_once(
+        self, connected: Caller, mailchimp: SandboxControl, resources: Resources,
+        organisation: Org, onlooker: asyncpg.Connection,
+    ) -> None:  # fmt: skip
+        await ok(connected, "subscribe", **who(proof=PROOF))
+        for act in ("confirm", "unsubscribe", "resubscribe_form"):
+            await mailchimp.advance_clock(2)
+            await mailchimp.person(ALL_STAFF, ADA, act)
+            for _ in range(2):
+                await pull(resources, organisation, ADA)
+        events = await history(connected)
+        assert [(e["entityId"], e["status"], e["source"], e["applied"]) for e in events] == [
+            (None, "opted_in", "mailchimp", True),
+            (None, "opted_out", "mailchimp", True),
+            (None, "opted_in", "mailchimp", True),
+        ]
+        consent = (await status(connected))["consent"]
+        assert events[2]["effectiveAt"] == consent["givenAt"]
+        assert events[1]["effectiveAt"] == consent["withdrawnAt"]
+        assert not await onlooker.fetchval("select count(*) from email_preferences")
 
     async def test_who_withdrew_comes_back_by_confirming(
         self, connected: Caller, mailchimp: SandboxControl, resources: Resources,
@@ -393,7 +427,12 @@ class TestUnsubscribe:
     async def test_an_address_nobody_knows_is_remembered_too(
         self, connected: Caller, onlooker: asyncpg.Connection
     ) -> None:
-        assert (await ok(connected, "unsubscribe", **who()))["contacts"] == 0
+        assert (await ok(connected, "subscribe", **who(**DIRECT)))["status"] == "subscribed"
+        assert (await ok(connected, "unsubscribe", **who(source="call")))["contacts"] == 0
+        joined, left = await history(connected)
+        assert (joined["status"], joined["proof"]) == ("opted_in", PROOF)
+        assert joined["effectiveAt"] == DIRECT["consentGivenAt"]
+        assert (left["status"], left["source"], left["actorKind"]) == ("opted_out", "call", "token")
         upserted = await connected.mutate(
             "contacts.upsert",
             contacts=[{

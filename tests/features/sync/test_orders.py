@@ -7,6 +7,8 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from mcsync.core.web.paging import PageParams
+from mcsync.features.preferences import service as preferences
 from mcsync.mailchimp import subscriber_hash
 from tests.features.sync.test_push import spoil
 from tests.features.sync.world import World, ago
@@ -134,6 +136,12 @@ class TestAnAddressLeftBehind:
 
         assert await world.status("old@acme.example") == "unsubscribed"
         assert await open_orders(world) == []
+        for email, entity in (("old@acme.example", None), (ADA, person)):
+            page = await preferences.history(
+                world.resources, world.actor, PageParams(200, None), email=email
+            )
+            said = page.items[0]
+            assert (said.entity_id, said.status, said.applied) == (entity, "opted_out", True)
         await world.sync(segment)
         await world.nothing_left(segment)
 

@@ -21,6 +21,7 @@ from mcsync.features.audiences import service as audience_service
 from mcsync.features.connection import service as connection
 from mcsync.features.contacts import service as contacts
 from mcsync.features.contacts.schemas import ContactInput, UpsertResult
+from mcsync.features.preferences import by_address
 from mcsync.features.preferences import service as preferences
 from mcsync.features.preferences.service import PreferencesConsentSink
 from mcsync.features.segments import service as segments
@@ -84,6 +85,15 @@ class World:
                 session, self.actor, entity_type="employee", entity_id=entity_id,
                 status="opted_in" if status == "in" else "opted_out", effective_at=at, source=source,
                 proof={}, jobs=None,
+            )  # fmt: skip
+
+    async def unsubscribe(self, email: str, *, source: str, **proof: str) -> None:
+        """A withdrawal by address, whoever has it."""
+        hash_keys = self.resources.hash_keys
+        async with self.resources.db.transaction(self.org.id) as session:
+            await by_address.withdraw(
+                session, self.actor, await by_address.address_of(session, hash_keys, email),
+                source=source, proof=proof, jobs=self.resources.jobs,
             )  # fmt: skip
 
     async def change(self, entity_id: str, **columns: Any) -> None:

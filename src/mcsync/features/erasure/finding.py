@@ -7,7 +7,6 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from mcsync.core.errors import BadRequestError, ConflictError, NotFoundError
-from mcsync.features.contacts.intake.addresses import Addresses
 from mcsync.features.erasure import repository
 from mcsync.features.erasure.models import Erasure
 from mcsync.features.erasure.schemas import SubjectInput
@@ -20,6 +19,7 @@ from mcsync.features.erasure.subject import (
     address_key,
     entity_key,
 )
+from mcsync.features.preferences.by_address import usable
 
 
 async def find(
@@ -43,13 +43,6 @@ async def find(
     if wanted.email is None:
         raise BadRequestError("Send entityType and entityId, or email.", code="subject_needed")
     return await _find_address(session, hash_key, usable(hash_key, wanted.email), erasing=erasing)
-
-
-def usable(hash_key: bytes, email: str) -> str:
-    usable = Addresses(hash_key).usable(email)
-    if usable is None:
-        raise BadRequestError("This cannot be an e-mail address.", code="invalid_email")
-    return usable
 
 
 async def _find_entity(

@@ -5,9 +5,6 @@ from __future__ import annotations
 from mcsync.core.web.problems import register_problem
 
 for _row in (
-    ("subject_needed", 400, "It is not clear who is meant",
-     "Send entityType and entityId, or email."),
-    ("invalid_email", 400, "This cannot be an address", "Send the address as it is known."),
     ("reason_names_person", 400, "The reason names the erased person",
      "The receipt keeps the reason: say why without naming anybody."),
     ("proof_needed", 400, "A new consent needs proof",

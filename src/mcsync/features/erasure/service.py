@@ -57,6 +57,7 @@ from mcsync.features.erasure.subject import (
     entity_key,
     subject_context,
 )
+from mcsync.features.preferences.by_address import usable
 
 _CLOCKS_DIFFER: Final = timedelta(minutes=5)
 _DEADLOCK: Final = "40P01"
@@ -326,7 +327,7 @@ def _keys_of(hash_key: bytes, given: LiftInput) -> list[tuple[str, UUID]]:
     if given.entity_type is not None and given.entity_id is not None:
         keys.append((BY_ENTITY, entity_key(hash_key, given.entity_type, given.entity_id)))
     if given.email is not None:
-        keys.append((BY_ADDRESS, address_key(hash_key, finding.usable(hash_key, given.email))))
+        keys.append((BY_ADDRESS, address_key(hash_key, usable(hash_key, given.email))))
     if not keys:
         raise BadRequestError("Send entityType and entityId, or email.", code="subject_needed")
     return keys

@@ -52,6 +52,10 @@ _HASHES: Final = "any(cast(:hashes as uuid[]))"
 _KEYS: Final = "any(cast(:keys as uuid[]))"
 _CONTACT: Final = "cast(:contact as uuid)"
 _ENTITY: Final = "org_id = :org and entity_type = :entity_type and entity_id = :entity_id"
+_THEIRS: Final = f"""(
+    select unnest(cast(:keys as uuid[])) as address_key
+    union select address_key from address_consents where org_id = :org and address_hash = {_HASHES})"""
+"""The keys of the person's addresses, also of one that only its hash is known of."""
 _HIDDEN: Final = (
     "cast('{org_id,changed_xid,address_key,address_hash,payload_hash,pulled_in}' as text[])"
 )
@@ -110,12 +114,22 @@ STORES: Final[tuple[Store, ...]] = (
         f"select to_jsonb(email_preferences) - {_HIDDEN} from email_preferences where {_ENTITY}",
     ),
     Store(
+        # what was said of an address alone is of nobody else while no other living contact has it
         "preference_history",
         "The history of consent, with its proofs.",
         "deleted",
-        ("select mcsync_forget_history(:erasure, :entity_type, :entity_id)",),
+        (
+            "select mcsync_forget_history(:erasure, :entity_type, :entity_id)",
+            f"""select mcsync_forget_address_history(:erasure, array(
+                    select k.address_key from {_THEIRS} k
+                    where not exists (
+                        select from contacts c where c.org_id = :org and c.deleted_at is null
+                        and c.address_hash = {_HASHES} and c.address_key = k.address_key)))""",
+        ),
         f"""select to_jsonb(preference_events) - {_HIDDEN} from preference_events
-            where {_ENTITY} order by id""",
+            where ({_ENTITY}) or (org_id = :org and entity_id is null and address_key = any(array(
+                select k.address_key from {_THEIRS} k)))
+            order by id""",
     ),
     Store(
         # a withdrawal of the address must outlive the erasure: it stays under the keyed hash alone

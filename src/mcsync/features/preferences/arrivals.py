@@ -13,7 +13,10 @@ from mcsync.core.crypto import HashKeys, keyed_hash
 from mcsync.core.db import org_of
 from mcsync.features.audiences import mirror
 from mcsync.features.preferences import service as preferences
+from mcsync.features.preferences.events import numbers, remember_of_addresses
 from mcsync.mailchimp import Member, normalise_address
+
+_SOURCE = "mailchimp"
 
 _JUST_ERASED = """
 select array_agg(u.key) from suppressions u join erasures e on e.id = u.erasure_id
@@ -41,13 +44,28 @@ async def without_erased(
     ]
 
 
-# An address that no contact has any more, but whose consent is on record, keeps its own.
+# An address that no contact has (any more), but whose consent is on record, keeps its own.
 _NOTE = """
-update address_consents k set {0}_at = t.effective_at, {0}_source = 'mailchimp'
-from {1} t
-where k.address_hash = t.address_hash and (k.{0}_at is null or k.{0}_at < t.effective_at)
-  and not exists (select from contacts c where c.address_hash = k.address_hash)
-"""
+with noted as (
+    update address_consents k set {side}_at = t.effective_at, {side}_source = '{source}'
+    from (select address_hash, max(effective_at) as effective_at from {table} group by 1) t
+    where k.address_hash = t.address_hash and (k.{side}_at is null or k.{side}_at < t.effective_at)
+      and not exists (select from contacts c where c.address_hash = k.address_hash)
+    returning k.*
+)
+""" + remember_of_addresses("""
+    select address_key, '{status}' as status, {side}_at as at, '{source}' as source,
+           cast('{{}}' as jsonb) as proof, case when {too_old} then '{reason}' end as reason
+    from noted
+""")
+_NOTE_WITHDRAWALS = _NOTE.format(
+    side="withdrawn", table="pulled_withdrawals", status="opted_out", source=_SOURCE,
+    too_old="given_at > withdrawn_at", reason="older_than_opt_in",
+)  # fmt: skip
+_NOTE_OPT_INS = _NOTE.format(
+    side="given", table="pulled_opt_ins", status="opted_in", source=_SOURCE,
+    too_old="given_at <= withdrawn_at", reason="opt_in_not_newer",
+)  # fmt: skip
 
 
 async def merge_and_record(
@@ -67,12 +85,21 @@ async def merge_and_record(
             {"audience": audience_id},
         )
         await preferences.record_withdrawals_pulled(
-            session, actor, source="mailchimp", table="pulled_withdrawals",
+            session, actor, source=_SOURCE, table="pulled_withdrawals",
             unwatched=bool(pulled_before),
         )  # fmt: skip
-        await session.execute(text(_NOTE.format("withdrawn", "pulled_withdrawals")))
+        await _note(session, actor, _NOTE_WITHDRAWALS)
     if arrivals.opt_ins:
         await preferences.record_opt_ins_pulled(
-            session, actor, source="mailchimp", table="pulled_opt_ins"
+            session, actor, source=_SOURCE, table="pulled_opt_ins"
         )
-        await session.execute(text(_NOTE.format("given", "pulled_opt_ins")))
+        await _note(session, actor, _NOTE_OPT_INS)
+
+
+async def _note(session: AsyncSession, actor: Actor, statement: str) -> None:
+    await session.execute(
+        text(statement),
+        {
+            "org": org_of(session), "actor_kind": actor.kind, "actor_id": actor.id, **numbers(),
+        },
+    )  # fmt: skip

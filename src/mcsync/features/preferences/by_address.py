@@ -14,20 +14,22 @@ from typing import Any, Final
 from uuid import UUID
 
 import orjson
-from sqlalchemy import text
+from sqlalchemy import Result, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from mcsync.core.auth import Actor
 from mcsync.core.crypto import HashKeys, keyed_hash
 from mcsync.core.db import after_commit, org_of
-from mcsync.core.errors import ConflictError
+from mcsync.core.errors import BadRequestError, ConflictError
 from mcsync.core.jobs import ORDER, JobQueue
 from mcsync.features.audiences.orders import (
     order_opt_ins_from,
     order_withdrawals,
     order_withdrawals_from,
 )
+from mcsync.features.contacts.intake.addresses import Addresses
 from mcsync.features.preferences import left_behind, repository
+from mcsync.features.preferences.events import numbers, remember_of_addresses
 from mcsync.mailchimp import normalise_address, subscriber_hash
 
 # Every contact with the address, or with the one that it stands for at Mailchimp.
@@ -43,23 +45,49 @@ from contacts c
 where c.org_id = :org and ({whose})
 """
 
+# What was said is in the history of the contacts that have the address; of one that none has, in its own.
 _WITHDRAW_ITSELF: Final = """
-insert into address_consents as a (org_id, address_key, address_hash, withdrawn_at, withdrawn_source)
-values (:org, :key, :hash, :at, :source)
-on conflict (org_id, address_key) do update
-set withdrawn_at = greatest(a.withdrawn_at, excluded.withdrawn_at, a.given_at),
-    withdrawn_source = excluded.withdrawn_source, address_hash = excluded.address_hash
-"""
+with itself as (
+    insert into address_consents as a (org_id, address_key, address_hash, withdrawn_at, withdrawn_source)
+    values (:org, :key, :hash, :at, :source)
+    on conflict (org_id, address_key) do update
+    set withdrawn_at = greatest(a.withdrawn_at, excluded.withdrawn_at, a.given_at),
+        withdrawn_source = excluded.withdrawn_source, address_hash = excluded.address_hash
+    returning address_key, withdrawn_at
+)
+""" + remember_of_addresses("""
+    select address_key, 'opted_out' as status, withdrawn_at as at, :source as source,
+           cast(:proof as jsonb) as proof, cast(null as text) as reason
+    from itself
+    where not exists (select from contacts c where c.org_id = :org and c.address_hash = :hash)
+""")
 
-_OPT_IN_ITSELF: Final = """
-insert into address_consents as a (org_id, address_key, address_hash, given_at, given_source)
-values (:org, :key, :hash, :at, :source)
-on conflict (org_id, address_key) do update
-set given_source = case when excluded.given_at > coalesce(a.given_at, '-infinity')
-                        then excluded.given_source else a.given_source end,
-    given_at = greatest(a.given_at, excluded.given_at), address_hash = excluded.address_hash
-where a.withdrawn_at is null or a.withdrawn_at < excluded.given_at
-returning 1
+# The same once more adds nothing. A contact's own history may have nothing to add either, because the
+# contact said so before it came to this address; then that of the address remembers it.
+_REMEMBER_OPT_IN: Final = remember_of_addresses("""
+    select i.address_key, 'opted_in' as status, cast(:at as timestamptz) as at, :source as source,
+           cast(:proof as jsonb) as proof,
+           case when b.given_at >= :at then 'already_opted_in' end as reason
+    from itself i left join before b on true
+    where not exists (
+        select from preference_events e
+        where e.org_id = :org and e.address_key = :key and e.status = 'opted_in'
+          and e.effective_at = :at and e.source = :source and e.proof = cast(:proof as jsonb))
+""")
+_OPT_IN_ITSELF: Final = f"""
+with before as materialized (
+    select given_at from address_consents where org_id = :org and address_key = :key
+), itself as (
+    insert into address_consents as a (org_id, address_key, address_hash, given_at, given_source)
+    values (:org, :key, :hash, :at, :source)
+    on conflict (org_id, address_key) do update
+    set given_source = case when excluded.given_at > coalesce(a.given_at, '-infinity')
+                            then excluded.given_source else a.given_source end,
+        given_at = greatest(a.given_at, excluded.given_at), address_hash = excluded.address_hash
+    where a.withdrawn_at is null or a.withdrawn_at < excluded.given_at
+    returning address_key
+), remembered as ({_REMEMBER_OPT_IN})
+select count(*) from itself
 """
 
 _ENSURE: Final = """
@@ -93,6 +121,14 @@ class Recorded:
         return self.withdrawn_at is not None and (
             self.given_at is None or self.given_at <= self.withdrawn_at
         )
+
+
+def usable(hash_key: bytes, email: str) -> str:
+    """The address as it is stored. Raises ``BadRequestError`` (``invalid_email``) for what is none."""
+    usable = Addresses(hash_key).usable(email)
+    if usable is None:
+        raise BadRequestError("This cannot be an e-mail address.", code="invalid_email")
+    return usable
 
 
 async def address_of(where: AsyncSession | UUID, hash_keys: HashKeys, email: str) -> Address:
@@ -148,13 +184,7 @@ async def withdraw(
     """
     now = await repository.moment(session)
     contacts = await _state(session, actor, "opted_out", address, None, source, proof, now)
-    await session.execute(
-        text(_WITHDRAW_ITSELF),
-        {
-            "org": org_of(session), "key": address.key, "hash": address.hash, "at": now,
-            "source": source,
-        },
-    )  # fmt: skip
+    await _state_itself(session, actor, _WITHDRAW_ITSELF, address, now, source, proof)
     audiences = await order_withdrawals_from(session, repository.APPLIED, {}, everywhere=True)
     audiences |= await order_withdrawals(session, [(address.hash, address.email)], everywhere=True)
     _ring(session, jobs, audiences)
@@ -173,14 +203,8 @@ async def opt_in(
     at = min(at, now)
     contacts = await _state(session, actor, "opted_in", address, at, source, proof, now)
     refused = await repository.refusal(session) == "opt_in_not_newer"
-    taken = await session.scalar(
-        text(_OPT_IN_ITSELF),
-        {
-            "org": org_of(session), "key": address.key, "hash": address.hash, "at": at,
-            "source": source,
-        },
-    )  # fmt: skip
-    if refused or taken is None:
+    taken = await _state_itself(session, actor, _OPT_IN_ITSELF, address, at, source, proof)
+    if refused or not taken.scalar_one():
         raise ConflictError(
             "A withdrawal of this address is recorded that is not older than the opt-in, so it stands."
             " Record a newer consent, or let the person confirm with the status pending.",
@@ -209,6 +233,20 @@ async def _state(
         again=True,
     )  # fmt: skip
     return (await repository.outcome_counts(session))[0]
+
+
+async def _state_itself(
+    session: AsyncSession, actor: Actor, statement: str, address: Address, at: datetime,
+    source: str, proof: Mapping[str, Any],
+) -> Result[Any]:  # fmt: skip
+    return await session.execute(
+        text(statement),
+        {
+            "org": org_of(session), "key": address.key, "hash": address.hash, "at": at,
+            "source": source, "proof": orjson.dumps(dict(proof)).decode(),
+            "actor_kind": actor.kind, "actor_id": actor.id, **numbers(),
+        },
+    )  # fmt: skip
 
 
 def _ring(session: AsyncSession, jobs: JobQueue, audiences: set[UUID]) -> None:

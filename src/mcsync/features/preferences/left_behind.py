@@ -9,12 +9,13 @@ having left a moment too late.
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from mcsync.core.db import org_of
+from mcsync.features.preferences.events import numbers, remember_of_addresses
 
 TABLE: Final = "withdrawn_left_behind"
 """Temporary table (address_hash, email): the addresses that the last withdrawals reached besides."""
@@ -33,6 +34,15 @@ where a.org_id = :org and n.address_hash is distinct from m.address_hash
                   and w.address_hash = n.address_hash and w.status <> 'absent')
 """
 """Select of the contacts that had an address, and whom Mailchimp still knows by nothing but that."""
+
+# The proof is the contact's, and stays in its own history: another may have the address one day.
+_REMEMBER: Final = remember_of_addresses("""
+    select b.address_key, 'opted_out' as status, b.at, b.source, cast('{{}}' as jsonb) as proof,
+           case when a.given_at > b.at then 'older_than_opt_in' end as reason
+    from behind b
+    left join address_consents a on a.org_id = :org and a.address_key = b.address_key
+    where a.withdrawn_at is null or a.withdrawn_at < b.at
+""")
 
 # By the mirror's keys: an address, in each of the organisation's few audiences.
 _WITHDRAW: Final = f"""
@@ -61,7 +71,7 @@ with behind as materialized (
     on conflict (org_id, address_key) do update
     set withdrawn_source = excluded.withdrawn_source, address_hash = excluded.address_hash,
         withdrawn_at = greatest(a.withdrawn_at, excluded.withdrawn_at)
-)
+), remembered as ({_REMEMBER})
 insert into {TABLE} select address_hash, email from behind
 """
 
@@ -72,6 +82,9 @@ async def reset(session: AsyncSession) -> None:
     await session.execute(text(f"truncate {TABLE}"))
 
 
-async def withdraw(session: AsyncSession, outcomes: str) -> None:
-    """Withdraws the addresses left behind by the contacts whose withdrawal was just applied."""
-    await session.execute(text(_WITHDRAW.format(outcomes=outcomes)), {"org": org_of(session)})
+async def withdraw(session: AsyncSession, outcomes: str, actor: Mapping[str, Any]) -> None:
+    """Withdraws the addresses left behind by the contacts whose withdrawal was just applied.
+
+    ``actor``: who withdrew, as org, actor_kind and actor_id.
+    """
+    await session.execute(text(_WITHDRAW.format(outcomes=outcomes)), {**actor, **numbers()})

@@ -42,14 +42,15 @@ class Preference(Identified, OrgScopedRow, Timestamped, ChangeTracked, Base):
 class PreferenceEvent(Identified, OrgScopedRow, Base):
     """One event of a consent history; append-only, the proof of consent.
 
+    Of a contact, with the address it had then; or, without an entity, of an address that no contact has.
     ``effective_at`` is when the person gave or withdrew; ``applied`` is false where an opt-in was not
     newer than a withdrawal and so changed nothing (``reason`` says so).
     """
 
     __tablename__ = "preference_events"
 
-    entity_type: Mapped[str]
-    entity_id: Mapped[str]
+    entity_type: Mapped[str | None]
+    entity_id: Mapped[str | None]
     address_key: Mapped[UUID | None]
     status: Mapped[str]
     effective_at: Mapped[datetime]
@@ -63,6 +64,7 @@ class PreferenceEvent(Identified, OrgScopedRow, Base):
 
     __table_args__ = (
         Index("ix_preference_events_entity", "org_id", "entity_type", "entity_id", "id"),
+        Index("ix_preference_events_address", "org_id", "address_key", "id"),
     )
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from mcsync.core.web.problems import register_problem
 
 for _row in (
+    ("subject_needed", 400, "It is not clear who is meant",
+     "Send entityType and entityId, or email."),
+    ("invalid_email", 400, "This cannot be an address", "Send the address as it is known."),
     ("invalid_consent_time", 400, "consentGivenAt cannot be used",
      "Send the time of an opt-in, not in the future."),
     ("unknown_columns", 400, "The file has columns that are not taken",

@@ -13,11 +13,11 @@ from uuid import UUID
 
 from sqlalchemy import Row, select, text, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
-from uuid6 import uuid7
 
 from mcsync.core.db import org_of
 from mcsync.features.preferences import left_behind
-from mcsync.features.preferences.models import Preference, PreferenceEvent
+from mcsync.features.preferences.events import ID, NUMBERED, numbers
+from mcsync.features.preferences.models import Preference
 
 OUTCOMES: Final = "consent_outcomes"
 """Temporary table: what became of each statement that had an effect or was refused."""
@@ -32,11 +32,6 @@ create temp table if not exists {OUTCOMES} (
     applied boolean not null, reason text
 ) on commit drop
 """
-
-# The ids of one statement are one UUIDv7 with the row counted in, as in the merge of contacts: made one by
-# one they cost a quarter of it.
-_ID = "cast(:head || lpad(to_hex(n), 8, '0') || :tail as uuid)"
-_NUMBERED = _ID.replace("(n)", "(row_number() over ())")
 
 # A select of statements gives: line, entity_type, entity_id, address_hash, address_key, email, at, source,
 # proof. `at` null: no time of its own.
@@ -65,7 +60,7 @@ with {_BEFORE}, judged as materialized (
 ), written as (
     insert into email_preferences as p
         (id, org_id, entity_type, entity_id, status, consent_withdrawn_at, source, proof)
-    select {_ID}, :org, entity_type, entity_id, 'opted_out', at, source, proof from judged
+    select {ID}, :org, entity_type, entity_id, 'opted_out', at, source, proof from judged
     where holds and (was is distinct from 'opted_out' or (:again and (withdrawn is null or withdrawn < at)))
     on conflict (org_id, entity_type, entity_id) do update
     set status = 'opted_out', source = excluded.source, proof = excluded.proof, updated_at = now(),
@@ -94,7 +89,7 @@ with {_BEFORE}, judged as materialized (
 ), remembered as (
     insert into preference_events (id, org_id, entity_type, entity_id, address_key, status, effective_at, source,
         proof, actor_kind, actor_id, applied, reason)
-    select {_ID}, :org, entity_type, entity_id, address_key, 'opted_out', at, source, proof, :actor_kind, :actor_id,
+    select {ID}, :org, entity_type, entity_id, address_key, 'opted_out', at, source, proof, :actor_kind, :actor_id,
            applied, case when not applied then 'older_than_opt_in' end
     from outcome o
     where applied or (not holds and not exists (
@@ -123,7 +118,7 @@ with {_BEFORE}, judged as materialized (
 ), written as (
     insert into email_preferences as p
         (id, org_id, entity_type, entity_id, status, consent_given_at, source, proof)
-    select {_ID}, :org, entity_type, entity_id, 'opted_in', at, source, proof from judged
+    select {ID}, :org, entity_type, entity_id, 'opted_in', at, source, proof from judged
     where holds and (was is distinct from 'opted_in'
                      or (own_at is not null and at > coalesce(given, '-infinity')))
     on conflict (org_id, entity_type, entity_id) do update
@@ -146,7 +141,7 @@ with {_BEFORE}, judged as materialized (
 ), remembered as (
     insert into preference_events (id, org_id, entity_type, entity_id, address_key, status, effective_at, source,
         proof, actor_kind, actor_id, applied, reason)
-    select {_ID}, :org, entity_type, entity_id, address_key, 'opted_in', at, source, proof, :actor_kind, :actor_id,
+    select {ID}, :org, entity_type, entity_id, address_key, 'opted_in', at, source, proof, :actor_kind, :actor_id,
            applied, case when applied then null when holds then 'already_opted_in' else 'opt_in_not_newer' end
     from outcome o
     where applied or (own_at is not null and at is distinct from given and not exists (
@@ -177,7 +172,7 @@ with stated as materialized (
 ), remembered as (
     insert into preference_events (id, org_id, entity_type, entity_id, address_key, status, effective_at, source,
         proof, actor_kind, actor_id, applied)
-    select {_NUMBERED}, :org, entity_type, entity_id, address_key, 'unset', :now, source, proof, :actor_kind, :actor_id, true
+    select {NUMBERED}, :org, entity_type, entity_id, address_key, 'unset', :now, source, proof, :actor_kind, :actor_id, true
     from written
 )
 insert into {OUTCOMES}
@@ -233,17 +228,14 @@ async def state(
     """
     await session.execute(text(_OUTCOMES))
     await session.execute(text(f"truncate {OUTCOMES}"))
-    base = uuid7().hex
-    every = {
-        "org": org_of(session), "now": now, "actor_kind": actor_kind, "actor_id": actor_id,
-        "head": base[:20], "tail": base[28:], **params,
-    }  # fmt: skip
+    actor = {"org": org_of(session), "actor_kind": actor_kind, "actor_id": actor_id}
+    every = {**actor, "now": now, **numbers(), **params}
     if status == "opted_out":
         every |= {"at_once": at_once, "again": again}
     await session.execute(text(_STATEMENTS[status].format(stated=stated)), every)
     await left_behind.reset(session)
     if status == "opted_out":
-        await left_behind.withdraw(session, OUTCOMES)
+        await left_behind.withdraw(session, OUTCOMES, actor)
 
 
 async def outcome_counts(session: AsyncSession) -> tuple[int, int]:
@@ -485,19 +477,4 @@ async def page(
     if after is not None:
         query = query.where(key > after)
     query = query.order_by(Preference.entity_type, Preference.entity_id).limit(limit)
-    return list((await session.execute(query)).scalars())
-
-
-async def events(
-    session: AsyncSession, entity_type: str, entity_id: str, *, before: UUID | None, limit: int
-) -> list[PreferenceEvent]:
-    """The history of one contact's consent, newest first."""
-    query = select(PreferenceEvent).where(
-        PreferenceEvent.org_id == org_of(session),
-        PreferenceEvent.entity_type == entity_type,
-        PreferenceEvent.entity_id == entity_id,
-    )
-    if before is not None:
-        query = query.where(PreferenceEvent.id < before)
-    query = query.order_by(PreferenceEvent.id.desc()).limit(limit)
     return list((await session.execute(query)).scalars())

@@ -11,6 +11,7 @@ from mcsync.core.auth import Actor, Scope, requires
 from mcsync.core.web.deps import UNLIMITED_BODY, PageDep, ResourcesDep
 from mcsync.core.web.openapi import problems as documented
 from mcsync.features.contacts.deps import ConfirmWithdrawals
+from mcsync.features.contacts.intake.addresses import MAX_EMAIL
 from mcsync.features.preferences import (
     importing,
     problems,  # noqa: F401 - registers its codes
@@ -131,16 +132,23 @@ async def get_import(
     return await importing.get_import(resources, actor, import_id, page)
 
 
-@router.get("/history", summary="The proof: everything ever stated")
+@router.get("/history", summary="The proof: everything ever stated", responses=documented(400, 404))
 async def history(
     resources: ResourcesDep,
     actor: Reader,
     page: PageDep,
-    entity_type: TypeQuery,
-    entity_id: IdQuery,
+    entity_type: Annotated[EntityType | None, Query(alias="entityType")] = None,
+    entity_id: Annotated[str | None, Query(alias="entityId", min_length=1, max_length=255)] = None,
+    email: Annotated[str | None, Query(min_length=3, max_length=MAX_EMAIL)] = None,
 ) -> EventPage:
-    """Every opt-in and opt-out recorded of a contact, newest first. Entries are never changed or deleted.
+    """Every opt-in and opt-out recorded, newest first. The service never changes or deletes an entry; only
+    an erasure does.
 
-    Statements that changed nothing are kept too: `applied` is false and `reason` says why.
+    By `entityType` and `entityId`: of that contact. By `email`: everything stated under the address, of
+    each contact when it had that address, and of the address itself while no contact had it (a newsletter
+    form, an unsubscribe). Statements that changed nothing are kept too: `applied` is false and `reason`
+    says why.
     """
-    return await service.history(resources, actor, page, entity_type, entity_id)
+    return await service.history(
+        resources, actor, page, entity_type=entity_type, entity_id=entity_id, email=email
+    )

@@ -167,6 +167,10 @@ class EventView(ResponseModel):
     """One statement in the history."""
 
     id: UUID
+    entity_type: str | None = Field(
+        description="Null, like `entityId`, in what was said of an address that no contact had."
+    )
+    entity_id: str | None
     status: OptStatus
     effective_at: Timestamp = Field(description="When the person gave or withdrew consent.")
     source: str
@@ -185,6 +189,7 @@ class EventView(ResponseModel):
             "examples": [
                 {
                     "id": "019ab5a1-7c44-7d1e-9a51-0d7f5d3c2b10",
+                    **_ENTITY,
                     "status": "opted_in",
                     "effectiveAt": "2026-11-20T08:30:00Z",
                     "source": "intranet form",

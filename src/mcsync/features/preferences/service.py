@@ -27,7 +27,7 @@ from mcsync.features import audit
 from mcsync.features.audiences.orders import order_opt_ins_from, order_withdrawals_from
 from mcsync.features.audit import AuditAction
 from mcsync.features.contacts.consent import ConsentCounts
-from mcsync.features.preferences import repository
+from mcsync.features.preferences import by_address, events, repository
 from mcsync.features.preferences.models import Preference
 from mcsync.features.preferences.schemas import (
     AddressView,
@@ -72,20 +72,33 @@ async def list_preferences(
 
 
 async def history(
-    resources: Resources, actor: Actor, page: PageParams, entity_type: str, entity_id: str
-) -> EventPage:
-    """Everything ever stated about a contact's consent. Raises NotFoundError."""
+    resources: Resources, actor: Actor, page: PageParams, *, entity_type: str | None = None,
+    entity_id: str | None = None, email: str | None = None,
+) -> EventPage:  # fmt: skip
+    """Everything ever stated about a contact's consent, or under an address.
+
+    Raises BadRequestError (``subject_needed``, ``invalid_email``) and NotFoundError.
+    """
     after = page.after(UUID)
+    before, limit = after[0] if after else None, page.limit + 1
     async with resources.db.transaction(actor.org_id) as session:
-        if await repository.effective(session, entity_type, entity_id) is None:
-            raise _unknown()
-        rows = await repository.events(
-            session,
-            entity_type,
-            entity_id,
-            before=after[0] if after else None,
-            limit=page.limit + 1,
-        )
+        if entity_type is not None and entity_id is not None and email is None:
+            if await repository.effective(session, entity_type, entity_id) is None:
+                raise _unknown()
+            rows = await events.of_contact(
+                session, entity_type, entity_id, before=before, limit=limit
+            )
+        elif entity_type is None and entity_id is None and email is not None:
+            hash_key = await resources.hash_keys.hash_key(session)
+            wanted = by_address.usable(hash_key, email)
+            address = await by_address.address_of(session, resources.hash_keys, wanted)
+            if not await events.address_is_known(session, address.hash, address.key):
+                raise NotFoundError("Nothing is known of this address.", code="contact_not_found")
+            rows = await events.of_address(session, address.key, before=before, limit=limit)
+        else:
+            raise BadRequestError(
+                "Send entityType and entityId, or email, and not both.", code="subject_needed"
+            )
     more = len(rows) > page.limit
     rows = rows[: page.limit]
     return EventPage(
