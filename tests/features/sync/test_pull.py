@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import math
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from sqlalchemy import text
 
 from mcsync.core.errors import ConflictError
+from mcsync.features.connection import service as connection
 from mcsync.features.preferences import service as preferences
-from mcsync.features.sync.pull import mark_after
+from mcsync.features.sync.endings import HandOver
+from mcsync.features.sync.pull import Pull, audience_state, mark_after
+from mcsync.mailchimp import Lane
 from tests.features.sync.world import World, counted
 
 ADA = "ada@acme.example"
@@ -375,6 +381,80 @@ class TestHowMuchIsRead:
         rows = await world.sql("select email from audience_members order by email nulls last")
 
         assert [row.email for row in rows] == [ADA, None]
+
+
+class TestCutOff:
+    """Deploys and crashes come faster than the end of a pull of a million members."""
+
+    async def pull(self, world: World, pages: int | None = None) -> int:
+        """Pulls the audience, cut off after so many pages; answers how many times it asked for one."""
+        left = math.inf if pages is None else pages
+
+        async def check() -> None:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise HandOver
+
+        since = await world.sandbox.seq()
+        async with world.resources.db.transaction(world.org.id) as session:
+            (audience_id,) = await session.scalars(
+                text("select id from audiences where list_id = :list"), {"list": world.list_id}
+            )
+            audience = await audience_state(session, audience_id)
+        link = await connection.open_link(world.resources, world.org.id, lane=Lane.BULK)
+        pull = Pull(world.resources, world.actor, link.client, check=check)
+        with suppress(HandOver):
+            await pull.bring_up_to_date(audience)
+        calls = await world.sandbox.calls(since=since)
+        return sum(c["path"].endswith("/members") for c in calls)
+
+    async def fill(self, world: World) -> None:
+        """Three pages of members, each of seconds of its own."""
+        for start in range(0, 2100, 700):
+            await world.crowd(700, start=start, department=f"D{start}")
+            segment = await world.segment(f"S{start}", filters={"department": [f"D{start}"]})
+            await world.sync(segment)
+            await world.wait(120)
+
+    async def test_a_full_pull_goes_on_where_it_was(self, world: World) -> None:
+        await self.fill(world)
+        await world.sql("update audiences set high_water = null")
+        whole = await self.pull(world)
+        await world.sql("update audiences set high_water = null")
+        await world.admin("c0@acme.example", "delete_permanent")
+
+        await self.pull(world, pages=2)
+        assert await self.pull(world) < whole - 1
+
+        rows = await world.sql(
+            "select count(*) n from audience_members where status = 'subscribed'"
+        )
+        assert rows[0].n == 2099
+        (state,) = await world.sql(
+            "select full_pull_from, full_pull_to from audiences where high_water is not null"
+        )
+        assert tuple(state) == (None, None)
+
+    async def test_a_short_pull_too(self, world: World) -> None:
+        await self.fill(world)
+        begun = world.now() - timedelta(days=1)
+        await world.sql("update audiences set high_water = :then", then=begun)
+        whole = await self.pull(world)
+        await world.sql("update audiences set high_water = :then", then=begun)
+
+        await self.pull(world, pages=2)
+
+        assert await self.pull(world) < whole
+
+    async def test_one_of_yesterday_begins_anew(self, world: World) -> None:
+        await self.fill(world)
+        await world.sql("update audiences set high_water = null")
+        whole = await self.pull(world)
+        await world.sql("update audiences set high_water = null")
+        await self.pull(world, pages=2)
+        await world.wait(days=1.1)
+        assert await self.pull(world) == whole
 
 
 class TestTheMark:

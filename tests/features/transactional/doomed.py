@@ -43,7 +43,7 @@ def arm(point: str) -> None:
             die()
         if point == "in_call":
             # long enough for the request to be on its way, too short for its answer
-            asyncio.get_running_loop().call_later(0.3, die)
+            asyncio.get_running_loop().call_later(3.0, die)
         answer = await call(*arguments)
         if point == "after_call":
             die()

@@ -84,7 +84,7 @@ class TestARealWorkerKilled:
         self, mail: Mail, settings: Settings, point: str
     ) -> None:
         if point == "in_call":
-            await mail.sandbox.fault("slow:1", path="messages/send")
+            await mail.sandbox.fault("slow:6", path="messages/send")
         message_id = await mail.send("ada@corp.example", "bob@corp.example")
         with worker(settings, point) as doomed:
             await killed(doomed)

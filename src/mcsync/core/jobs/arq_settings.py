@@ -14,7 +14,7 @@ from arq.worker import Function, func
 
 from mcsync.core.jobs.queue import QUEUE, dump, load
 
-JOB_SECONDS: Final = 600
+JOB_SECONDS: Final = 3600
 """ARQ's time-out. A job that needs longer works in slices and hands itself on before."""
 MAX_TRIES: Final = 10_000
 """Deploys count as tries in ARQ; nothing may ever fail because there were many."""

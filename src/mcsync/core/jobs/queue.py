@@ -28,6 +28,8 @@ TRANSACTIONAL_OUTCOMES: Final = "mailchimp-transactional-outcomes"
 
 _EXPIRES_SECONDS: Final = 60
 """A ring nobody heard for so long is void: the dispatcher has rung again meanwhile."""
+_HEARD_SECONDS: Final = 15
+"""So long one ring stands for all others about the same row and epoch."""
 _TIMEOUT_SECONDS: Final = 1.0
 _SILENCE_SECONDS: Final = 2.0
 """After a failure nobody rings for so long: a request must not wait for a dead Redis each time."""
@@ -74,7 +76,8 @@ class JobQueue:
     ) -> None:
         """Asks for job ``kind`` about the row ``id`` of an organisation; best effort.
 
-        One ring a row and epoch is kept at a time. The job function gets ``(ctx, org_id, id)`` as text.
+        One ring a row and epoch is kept at a time, for some seconds: a worker that died between hearing it
+        and claiming the row would else be waited for. The job function gets ``(ctx, org_id, id)`` as text.
         """
         if time.monotonic() < self._silent_until:
             return
@@ -83,7 +86,7 @@ class JobQueue:
                 kind,
                 str(org_id),
                 str(id),
-                _job_id=f"{kind}:{id}:{epoch}",
+                _job_id=f"{kind}:{id}:{epoch}:{int(time.time() / _HEARD_SECONDS)}",
                 _expires=_EXPIRES_SECONDS,
             )
         except (RedisError, OSError, TimeoutError) as error:

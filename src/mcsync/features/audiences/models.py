@@ -28,7 +28,8 @@ class Audience(Identified, OrgScoped, Timestamped, Base):
     """A Mailchimp list of one account, as we mirror it.
 
     ``high_water``: up to where everything that changed was read (decision 15); null asks for a full
-    pull. ``definition_xid`` moves when any segment of the audience or its merge-field map changes, so
+    pull. ``full_pull_from``, ``full_pull_to``: when the full pull that is under way began, and up to which
+    change it has come. ``definition_xid`` moves when any segment of the audience or its merge-field map changes, so
     that the next plan looks at every address again. ``requires_status``: the account refuses rows
     without ``status`` (before 2026). ``marketing_permissions``: the GDPR texts as a member last showed
     them; ``permission_map``: which of them our consents feed (``permissions.py``).
@@ -49,6 +50,8 @@ class Audience(Identified, OrgScoped, Timestamped, Base):
     requires_status: Mapped[bool] = mapped_column(server_default="false")
     high_water: Mapped[datetime | None]
     full_pull_at: Mapped[datetime | None]
+    full_pull_from: Mapped[datetime | None]
+    full_pull_to: Mapped[datetime | None]
     gone_at: Mapped[datetime | None]
     definition_xid: Mapped[int] = mapped_column(BigInteger, server_default=text(CURRENT_XID))
 

@@ -22,7 +22,9 @@ from contact_segments where soft_deleted_at is null
 """)
 
 # Mailchimp went on while nobody looked: the next pull of each audience must read all of it.
-_FORGET_HIGH_WATER = text("update audiences set high_water = null where account_id = :account_id")
+_FORGET_HIGH_WATER = text(
+    "update audiences set high_water = null, full_pull_from = null where account_id = :account_id"
+)
 
 
 async def get_live(session: AsyncSession, *, lock: bool = False) -> Connection | None:

@@ -50,8 +50,11 @@ from mcsync.mailchimp import (
 
 _log = structlog.get_logger(__name__)
 
-SLICE_SECONDS = 480.0
-"""A run that takes longer hands itself on, so that no job outlives ARQ's time-out."""
+SLICE_SECONDS = 3000.0
+"""A run that takes longer hands itself on, so that no job outlives ARQ's time-out.
+
+Long enough for the steps that begin anew: who carries a tag of a million members is a thousand pages.
+"""
 _MOST_ATTEMPTS = 12
 _MERGE_FIELDS_AGE = timedelta(minutes=5)
 _LOOK_SECONDS = 1.0

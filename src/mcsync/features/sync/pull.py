@@ -31,6 +31,9 @@ __all__ = [
     "merge_and_record",
 ]
 
+_SECOND = timedelta(seconds=1)
+_DAY = timedelta(days=1)
+
 Check = Callable[[], Awaitable[None]]
 """Raises where the work should stop (fenced, cancelled, shutting down)."""
 
@@ -121,15 +124,46 @@ class Pull:
                 raise AudienceGoneError from error
 
     async def _pull_all(self, audience: AudienceState) -> None:
-        started = self._clock()
+        started, position = await self._begin_full(audience.id)
         generation = int(started.timestamp() * 1000)
-        await self._read(audience, since=None, generation=generation)
+        await self._read(audience, since=position, generation=generation)
         # whether the plain listing holds archived members is unknown (MC 4.6)
         await self._read(audience, since=None, status="archived", generation=generation)
         async with self._db.transaction(self._actor.org_id) as session:
             await mirror.drop_unseen(session, audience.id, generation, started_at=started)
         await self._check_tags(audience)
         await self._move_mark(audience, full=True)
+
+    async def _begin_full(self, audience_id: UUID) -> tuple[datetime, datetime | None]:
+        """When the full pull began and where it goes on: one that was cut off today is not begun anew."""
+        async with self._db.transaction(self._actor.org_id) as session:
+            row = (
+                await session.execute(
+                    text(
+                        """update audiences set
+                               full_pull_to = case when full_pull_from > :stale then full_pull_to end,
+                               full_pull_from = case when full_pull_from > :stale then full_pull_from
+                                                     else :now end
+                           where id = :audience returning full_pull_from, full_pull_to"""
+                    ),
+                    {"audience": audience_id, "now": self._clock(), "stale": self._clock() - _DAY},
+                )
+            ).one()
+        return row.full_pull_from, row.full_pull_to
+
+    async def _keep(
+        self, session: AsyncSession, audience_id: UUID, last: datetime, *, full: bool
+    ) -> None:
+        """What was read stays read, oldest changes first: a pull that is cut off goes on from here."""
+        column, begun = ("full_pull_to", "full_pull_from") if full else ("high_water", "high_water")
+        upto = last - _SECOND if full else self._mark_after(last)
+        await session.execute(
+            text(
+                f"update audiences set {column} = greatest({column}, :upto)"
+                f" where id = :audience and {begun} is not null"
+            ),
+            {"audience": audience_id, "upto": upto},
+        )
 
     async def _read(
         self,
@@ -153,6 +187,9 @@ class Pull:
                 if generation is not None:
                     hashes = [mirror.member_hash(m) for m in page.members]
                     await mirror.mark_seen(session, audience.id, hashes, generation)
+                last = page.members[-1].last_changed
+                if last is not None and status is None:
+                    await self._keep(session, audience.id, last, full=generation is not None)
             for member in page.members:
                 if member.last_changed and (not self._newest or member.last_changed > self._newest):
                     self._newest = member.last_changed
@@ -223,6 +260,7 @@ class Pull:
             await session.execute(
                 text(
                     """update audiences set high_water = greatest(high_water, :mark), gone_at = null,
+                           full_pull_from = null, full_pull_to = null,
                            full_pull_at = case when :full then now() else full_pull_at end
                        where id = :audience
                          -- a reconnect meanwhile asks for a full pull, which must not be forgotten
@@ -232,11 +270,15 @@ class Pull:
             )
 
     def _mark(self, known: datetime | None) -> datetime | None:
-        overlap = timedelta(seconds=self._settings.pull_overlap_seconds)
         if self._newest is not None:
-            return mark_after(self._newest, self._asked, overlap=overlap)
+            return self._mark_after(self._newest)
+        overlap = timedelta(seconds=self._settings.pull_overlap_seconds)
         # an empty audience still gets a mark, so that the next pull is a short one
         return None if known else (self._asked or self._clock()) - overlap
+
+    def _mark_after(self, newest: datetime) -> datetime:
+        overlap = timedelta(seconds=self._settings.pull_overlap_seconds)
+        return mark_after(newest, self._asked, overlap=overlap)
 
 
 def mark_after(newest: datetime, asked: datetime | None, *, overlap: timedelta) -> datetime:
@@ -247,7 +289,7 @@ def mark_after(newest: datetime, asked: datetime | None, *, overlap: timedelta) 
     the members of a fast push are not read again for ever.
     """
     settled = min(newest, asked - overlap) if asked else newest - overlap
-    return min(max(settled, newest - overlap), newest - timedelta(seconds=1))
+    return min(max(settled, newest - overlap), newest - _SECOND)
 
 
 async def audience_state(session: AsyncSession, audience_id: UUID) -> AudienceState:
