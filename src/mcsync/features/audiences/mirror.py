@@ -170,8 +170,8 @@ _MEMBER = """cross join lateral (
     where audience_id = :audience and address_hash = {0}.mh offset 0) m"""
 
 # Of what just arrived: unsubscribed by the person. Under our own hashes, where a contact has or had the
-# address or the member was fed from one. Mailchimp tells whole seconds: of an opt-in and a withdrawal in the same second, the withdrawal
-# is the later one.
+# address or the member was fed from one. Mailchimp tells whole seconds: of an opt-in and a withdrawal in
+# the same second, the withdrawal is the later one.
 _PULLED_WITHDRAWALS = f"""
 insert into pulled_withdrawals
 {_OWN}

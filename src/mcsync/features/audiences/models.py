@@ -29,9 +29,9 @@ class Audience(Identified, OrgScoped, Timestamped, Base):
 
     ``high_water``: up to where everything that changed was read (decision 15); null asks for a full
     pull. ``full_pull_from``, ``full_pull_to``: when the full pull that is under way began, and up to which
-    change it has come. ``definition_xid`` moves when any segment of the audience or its merge-field map changes, so
-    that the next plan looks at every address again. ``requires_status``: the account refuses rows
-    without ``status`` (before 2026). ``marketing_permissions``: the GDPR texts as a member last showed
+    change it has come. ``definition_xid`` moves when any segment of the audience or its merge-field map
+    changes, so that the next plan looks at every address again. ``requires_status``: the account refuses
+    rows without ``status`` (before 2026). ``marketing_permissions``: the GDPR texts as a member last showed
     them; ``permission_map``: which of them our consents feed (``permissions.py``).
     """
 

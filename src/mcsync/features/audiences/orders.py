@@ -52,7 +52,8 @@ async def order_withdrawals_from(
 ) -> set[UUID]:  # fmt: skip
     """Orders the withdrawal of every row of ``select_sql`` (``address_hash uuid, email text``).
 
-    ``unwatched``: also in audiences that no segment uses, whose mirror knows nobody. Answers the audiences that now have open orders: ring ``mailchimp-order`` for each after the commit.
+    ``unwatched``: also in audiences that no segment uses, whose mirror knows nobody. Answers the audiences
+    that now have open orders: ring ``mailchimp-order`` for each after the commit.
     """
     rows = await session.execute(
         text(_PLACE.format(targets=select_sql)),

@@ -86,7 +86,7 @@ def account(rows: Sequence[Row], result: BatchResult, tag: str, now: datetime) -
 def _as_asked(row: Row, status: str, outcome: RowOutcome) -> bool:
     if row.action == "unsubscribe":
         return status == "unsubscribed"
-    if row.action == "resubscribe" or row.reason == "back":
+    if row.brings_back:
         return status == row.wanted_status
     if row.action == "update" and outcome is RowOutcome.NEW:
         # the member had vanished, and was kept from being asked again (decide, `lapsed`)

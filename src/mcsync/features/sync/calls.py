@@ -53,6 +53,11 @@ class Row:
     body: str
     signed: bool = False
 
+    @property
+    def brings_back(self) -> bool:
+        """Whether the row carries a status for a member that is there; an ``add`` is for who is not."""
+        return self.action == "resubscribe" or self.reason == "back"
+
 
 @dataclass(frozen=True, slots=True)
 class Taken:

@@ -86,7 +86,7 @@ class Execution:
     async def _renew(self) -> None:
         lease = self._resources.settings.run_lease_seconds
         async with self._db.transaction(self._run.org_id) as session:
-            self._cancelled = await runs.renew(session, self._run, lease_seconds=lease)
+            await runs.renew(session, self._run, lease_seconds=lease)
 
     async def _check(self) -> None:
         if self._stopping.is_set() or time.monotonic() - self._started > SLICE_SECONDS:

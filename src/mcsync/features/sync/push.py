@@ -42,11 +42,6 @@ _log = structlog.get_logger(__name__)
 BULK = ("add", "update", "resubscribe")
 
 
-def _brings_back(row: calls.Row) -> bool:
-    """Whether the row carries a status for a member that is there; an ``add`` is for who is not."""
-    return row.action == "resubscribe" or row.reason == "back"
-
-
 @dataclass(slots=True)
 class Target:
     """The audience as a push needs it. ``requires_status``: rows must carry ``status`` (before 2026)."""
@@ -182,7 +177,7 @@ class Push:
                 answer = await self._send(taken.rows, with_status=taken.with_status)
         except (TransientError, ThrottledError) as error:
             if isinstance(error, TransientError) and error.outcome_unknown:
-                await self._reread(taken, [r for r in taken.rows if _brings_back(r)], lost=True)
+                await self._reread(taken, [r for r in taken.rows if r.brings_back], lost=True)
             await self._missed(taken, error)
             return True
         except accounting.StatusRequiredError:

@@ -214,27 +214,20 @@ async def _show_syncing(session: AsyncSession, run: Claimed, lease_seconds: int 
         )
 
 
-async def renew(session: AsyncSession, run: Claimed, *, lease_seconds: int) -> bool:
-    """Keeps the lease; answers whether the run's cancellation was asked for.
-
-    Raises :class:`FencedError` where the run is another's by now.
-    """
-    row = (
-        await session.execute(
-            text(
-                """update sync_runs
-                   set lease_until = clock_timestamp() + make_interval(secs => :lease)
-                   where id = :run and epoch = :epoch
-                     and status in ('pulling', 'planning', 'pushing')
-                   returning cancel_requested_at is not null as cancelled"""
-            ),
-            {"run": run.id, "epoch": run.epoch, "lease": lease_seconds},
-        )
-    ).one_or_none()
-    if row is None:
+async def renew(session: AsyncSession, run: Claimed, *, lease_seconds: int) -> None:
+    """Keeps the lease. Raises :class:`FencedError` where the run is another's by now."""
+    kept = await session.execute(
+        text(
+            """update sync_runs
+               set lease_until = clock_timestamp() + make_interval(secs => :lease)
+               where id = :run and epoch = :epoch
+                 and status in ('pulling', 'planning', 'pushing')"""
+        ),
+        {"run": run.id, "epoch": run.epoch, "lease": lease_seconds},
+    )
+    if kept.rowcount != 1:  # type: ignore[attr-defined]
         raise FencedError
     await _show_syncing(session, run, lease_seconds)
-    return bool(row.cancelled)
 
 
 @dataclass(frozen=True, slots=True)
