@@ -23,8 +23,8 @@ import uvloop
 from bench_rpc import Served, serving
 from stage import Stage, say, stage, verdict
 
+from mcsync.core.crypto import path_token_hash
 from mcsync.features.webhooks import registration
-from mcsync.features.webhooks.intake import token_hash
 
 HEAD = (
     "POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\n"
@@ -86,7 +86,7 @@ async def endpoint(on: Stage, audience_id: UUID) -> str:
            select org_id, id, account_id, list_id, 'bench', $2, 'active', 'bench', now(),
                   now() + interval '1 hour'
            from audiences where id = $1 returning id""",
-        audience_id, token_hash(token),
+        audience_id, path_token_hash(token),
     )  # fmt: skip
     assert row is not None
     return registration.PATH + token
