@@ -23,7 +23,7 @@ import uvloop
 from bench_rpc import Served, serving
 from stage import Stage, say, stage, verdict
 
-from mcsync.core.crypto import path_token_hash
+from mcsync.core.crypto import new_path_token, path_token_hash
 from mcsync.features.webhooks import registration
 
 HEAD = (
@@ -79,7 +79,7 @@ def send(port: int, requests: list[bytes], connections: int) -> tuple[float, lis
 
 async def endpoint(on: Stage, audience_id: UUID) -> str:
     """An endpoint as it is after its registration; answers its path."""
-    token = registration.new_token()
+    token = new_path_token()
     row = await on.superuser.fetchrow(
         """insert into webhook_endpoints (org_id, audience_id, account_id, list_id, token, token_hash,
                                           status, webhook_id, renewed_at, next_check_at)
