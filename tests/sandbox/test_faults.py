@@ -62,7 +62,8 @@ class TestTargeted:
         assert (await staff.api.get("/ping")).status_code == 200
         [call] = await staff.control.calls()
         assert call["at_end"] is not None
-        assert call["at_end"] - call["at_start"] >= 0.3
+        # a machine's clocks differ by microseconds: the loop's, that sleeps, and the record's
+        assert call["at_end"] - call["at_start"] > 0.29
 
     async def test_it_hits_as_many_calls_as_told(self, staff: Audience) -> None:
         await staff.control.fault("500", path="ping", times=2)
