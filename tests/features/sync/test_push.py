@@ -7,8 +7,14 @@ from typing import Any
 
 import pytest
 
+from mcsync.features.sync import execute, lanes, push
 from mcsync.features.sync.schemas import RunView
-from mcsync.mailchimp import BatchResult, InvalidRequestError, MailchimpClient
+from mcsync.mailchimp import (
+    BatchResult,
+    InvalidRequestError,
+    MailchimpClient,
+    TransientError,
+)
 from tests.features.sync.conftest import Between, Configure
 from tests.features.sync.world import World, counted
 
@@ -351,6 +357,38 @@ class TestTroubleOnTheWay:
         await world.delete(leaver)
         await world.sync(segment)
         assert await world.status("leaver@acme.example") == "archived"
+
+    @pytest.mark.parametrize("working", [2, 1000], ids=["now and then", "never"])
+    async def test_a_run_is_tried_again_as_long_as_it_gets_further(
+        self, world: World, monkeypatch: pytest.MonkeyPatch, working: int
+    ) -> None:
+        monkeypatch.setattr(lanes, "_GIVE_UP_AFTER", 1)
+        monkeypatch.setattr(execute, "_MOST_ATTEMPTS", 3)
+        monkeypatch.setattr(push, "BATCH_SIZE", 5)
+        one_lane = 1 - world.resources.settings.slots_per_account
+        monkeypatch.setattr(push, "SPARE_LANES", one_lane)
+        send, calls = MailchimpClient.batch_subscribe, 0
+
+        async def batch_subscribe(
+            self: MailchimpClient, list_id: str, members: Any, **given: Any
+        ) -> BatchResult:
+            nonlocal calls
+            calls += 1
+            if calls % working:
+                raise TransientError("bad weather", status=502)
+            return await send(self, list_id, members, **given)
+
+        monkeypatch.setattr(MailchimpClient, "batch_subscribe", batch_subscribe)
+        await world.crowd(30)
+
+        run = await world.sync(await world.segment())
+
+        if working == 2:
+            assert (run.status, await world.statuses()) == ("succeeded", {"subscribed": 30})
+        else:
+            assert run.status == "failed"
+            assert run.error is not None
+            assert run.error.code == "mailchimp_unavailable"
 
 
 class TestATakenChunkIsDecidedAgain:

@@ -56,6 +56,7 @@ SLICE_SECONDS = 3000.0
 Long enough for the steps that begin anew: who carries a tag of a million members is a thousand pages.
 """
 _MOST_ATTEMPTS = 12
+"""So often in a row passing trouble may stop a run that does not get any further."""
 _MERGE_FIELDS_AGE = timedelta(minutes=5)
 _LOOK_SECONDS = 1.0
 """So often a run under way looks whether it may go on as it is."""
@@ -260,8 +261,8 @@ class Execution:
             await runs.write(
                 session,
                 run,
-                """status = :status, plan_xmin = :xmin, matched = :matched, planned = cast(:planned as jsonb),
-                   skipped = cast(:skipped as jsonb), held = :held,
+                """status = :status, attempts = 0, plan_xmin = :xmin, matched = :matched,
+                   planned = cast(:planned as jsonb), skipped = cast(:skipped as jsonb), held = :held,
                    hold_reasons = cast(:reasons as jsonb),
                    push_started_at = clock_timestamp()""",
                 # a dry run stops here: it never is `pushing`, whatever dies when
@@ -355,19 +356,16 @@ class Execution:
         )
 
     async def _postpone(self, code: str, message: str) -> None:
-        run = self._run
-        if run.attempts + 1 >= _MOST_ATTEMPTS:
-            await self._fail(code, message.replace("; trying again", ", however often we tried"))
-            return
-        seconds = min(300.0, 2.0 * 2**run.attempts)
+        error = {"code": code, "message": message}
         try:
-            async with self._db.transaction(run.org_id) as session:
-                await runs.postpone(
-                    session, run, seconds=seconds, error={"code": code, "message": message}
-                )
-        except (FencedError, DBAPIError, OSError) as error:
+            async with self._db.transaction(self._run.org_id) as session:
+                later = await runs.postpone(session, self._run, most=_MOST_ATTEMPTS, error=error)
+        except (DBAPIError, OSError) as away:
             # then the lease runs out by itself, and the dispatcher finds the run
-            _log.info("not_postponed", run=str(run.id), error=type(error).__name__)
+            _log.info("not_postponed", run=str(self._run.id), error=type(away).__name__)
+            return
+        if not later:
+            await self._fail(code, message.replace("; trying again", ", however often we tried"))
 
     async def _hand_over(self) -> None:
         async with self._db.transaction(self._run.org_id) as session:

@@ -181,11 +181,12 @@ async def record(
         await session.execute(
             text(
                 """update sync_runs set done = done + :done, failed = failed + :failed,
-                       calls = calls + :calls, revision = revision + 1, error = null
+                       calls = calls + :calls, revision = revision + 1, error = null,
+                       attempts = case when cast(:further as boolean) then 0 else attempts end
                    where id = :run"""
             ),
             {
-                "run": run.id, "calls": calls,
+                "run": run.id, "calls": calls, "further": changed.rowcount > 0,  # type: ignore[attr-defined]
                 "done": len(accepted) if changed.rowcount else 0,  # type: ignore[attr-defined]
                 "failed": len(refused) if changed.rowcount else 0,  # type: ignore[attr-defined]
             },

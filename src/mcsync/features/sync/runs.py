@@ -38,7 +38,6 @@ class Claimed:
     leave: bool
     approved: bool
     epoch: int
-    attempts: int
     plan_xmin: int | None
     request_id: str | None
 
@@ -183,7 +182,7 @@ async def claim(
                    and not o.dry_run and not o.immediate
                    and o.status in ('pulling', 'planning', 'pushing')))
            returning id, org_id, segment_id, audience_id, status, dry_run, immediate, leave, approved, epoch,
-                     attempts, plan_xmin, request_id"""
+                     plan_xmin, request_id"""
     )
     try:
         async with session.begin_nested():
@@ -298,18 +297,28 @@ async def hand_over(session: AsyncSession, run: Claimed) -> None:
 
 
 async def postpone(
-    session: AsyncSession, run: Claimed, *, seconds: float, error: Mapping[str, Any]
-) -> None:
-    """Something passing went wrong: the run is tried again later, where it stood."""
-    await write(
-        session,
-        run,
-        """lease_until = null, lease_owner = null, attempts = attempts + 1, error = cast(:error as jsonb),
-           next_attempt_at = clock_timestamp() + make_interval(secs => :seconds)""",
-        error=_json(error),
-        seconds=float(seconds),
+    session: AsyncSession, run: Claimed, *, most: int, error: Mapping[str, Any]
+) -> bool:
+    """Something passing went wrong: the run is tried again later, where it stood.
+
+    False, and nothing is written, where it was tried ``most`` times without getting any further, or is
+    another worker's by now.
+    """
+    postponed = await session.execute(
+        text(
+            """update sync_runs
+               set lease_until = null, lease_owner = null, attempts = attempts + 1,
+                   revision = revision + 1, error = cast(:error as jsonb),
+                   next_attempt_at = clock_timestamp()
+                       + make_interval(secs => least(300, 2 ^ (attempts + 1)))
+               where id = :run and epoch = :epoch and attempts + 1 < :most"""
+        ),
+        {"run": run.id, "epoch": run.epoch, "most": most, "error": _json(error)},
     )
+    if not postponed.rowcount:  # type: ignore[attr-defined]
+        return False
     await _show_syncing(session, run, None)
+    return True
 
 
 async def end(
