@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -220,15 +220,17 @@ class TestShort:
 @pytest.mark.chaos
 @pytest.mark.timeout(1500)
 class TestLong:
-    def test_five_kills_and_a_flush_during_twenty_thousand(self, stack: Stack) -> None:
+    def test_five_kills_and_a_flush_during_twenty_thousand(
+        self, stack: Stack, record_property: Callable[[str, object], None]
+    ) -> None:
         count = 20_000
         story, segment = begin(stack, "long", count)
         story.watch(
             ["SIGKILL", "SIGKILL", "FLUSHALL", "SIGKILL", "SIGKILL", "SIGKILL"], seconds=1200
         )
         assert story.acts.count("SIGKILL") == 5
-        print("seconds until taken over:", *(f"{t:.1f}" for t in story.takeovers))
-        print("until the next recorded call:", *(f"{t:.1f}" for t in story.pauses))
+        record_property("seconds_until_taken_over", story.takeovers)
+        record_property("seconds_until_the_next_call", story.pauses)
         assert len(story.takeovers) == 5
         assert max(story.takeovers) < LEASE + 15
         assert_wanted_state(story, "long", count)

@@ -113,6 +113,11 @@ class TestReplay:
         )
         assert (answer.status_code, answer.json()["code"]) == (400, "invalid_idempotency_key")
 
+    async def test_two_keys_are_refused(self, owner: httpx.AsyncClient) -> None:
+        two = [(b"Idempotency-Key", b"one"), (b"Idempotency-Key", b"two")]
+        answer = await owner.post(ACT, json={"name": "x"}, headers=two)
+        assert (answer.status_code, answer.json()["code"]) == (400, "invalid_idempotency_key")
+
     async def test_without_a_token_nothing_is_stored(
         self, anonymous: httpx.AsyncClient, onlooker: asyncpg.Connection
     ) -> None:

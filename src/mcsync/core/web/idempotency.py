@@ -312,12 +312,14 @@ async def _read(receive: Receive, limit: int) -> tuple[bytes, Receive]:
 
 def _key(scope: Scope) -> bytes | None:
     name = HEADER.lower().encode()
-    return next((value for header, value in scope["headers"] if header == name), None)
+    values = [value for header, value in scope["headers"] if header == name]
+    # two of them say the same as one with a comma (RFC 9110, 5.3), which is no key
+    return b", ".join(values) if values else None
 
 
 def _checked(key: bytes) -> str:
     if not 1 <= len(key) <= _LONGEST_KEY or any(not 0x21 <= byte <= 0x7E for byte in key):
-        message = "Send 1 to 255 printable ASCII characters, for example a UUID."
+        message = "Send one key of 1 to 255 printable ASCII characters, for example a UUID."
         raise BadRequestError(message, code="invalid_idempotency_key")
     return key.decode()
 

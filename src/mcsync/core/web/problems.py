@@ -44,7 +44,7 @@ for _row in (
     ("invalid_cursor", 400, "The cursor is not one of this list",
      "Pass `nextCursor` of the previous page unchanged, or start again without a cursor."),
     ("invalid_idempotency_key", 400, "The Idempotency-Key is not usable",
-     "Send 1 to 255 printable ASCII characters, for example a UUID made for this one request."),
+     "Send one key of 1 to 255 printable ASCII characters, for example a UUID made for this one request."),
     ("unauthenticated", 401, "A valid token is needed",
      "Send `Authorization: Bearer mcs_...` with a token that is neither expired nor revoked."),
     ("forbidden", 403, "The token does not allow this",
