@@ -10,6 +10,8 @@ INSTALLED := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 TESTS ?= tests
 export PYTHONUTF8 := 1
+# A process that has to compile mcsync anew takes 1.5 s more to start, and tests start many.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help install dev demo test quick chaos bench lint format openapi constraints wheel clean
 

@@ -76,12 +76,18 @@ async def _administrator(servers: Addresses) -> AsyncIterator[asyncpg.Connection
 
 
 @pytest.fixture
-async def database(_administrator: asyncpg.Connection) -> AsyncIterator[str]:
+def template() -> str:
+    """What the test's database is a copy of: override this fixture where the clock must move."""
+    return TEMPLATE
+
+
+@pytest.fixture
+async def database(_administrator: asyncpg.Connection, template: str) -> AsyncIterator[str]:
     """Name of a migrated, empty database of the test's own."""
     name = f"test_{uuid4().hex}"
     # Copying files takes half the time of copying pages through the log, with fsync off.
     await _administrator.execute(
-        f'create database "{name}" template "{TEMPLATE}" strategy file_copy'
+        f'create database "{name}" template "{template}" strategy file_copy'
     )
     yield name
     await _administrator.execute(f'drop database "{name}" with (force)')

@@ -11,8 +11,11 @@ from typing import Self
 
 from mcsync.core.db import migrations
 from mcsync.embedded import EmbeddedPostgres, EmbeddedValkey
+from tests.support import travel
 
 TEMPLATE = "mcsync_template"
+TRAVELLING = "mcsync_travelling"
+"""The template of databases whose clock can be moved (:mod:`tests.support.travel`)."""
 VALKEY_DATABASES = 64
 _PLACE = "{database}"
 
@@ -43,7 +46,7 @@ class Addresses:
 
 
 class TestServers:
-    """Starts both servers and makes the template that every test's database is a copy of."""
+    """Starts both servers and makes the templates that every test's database is a copy of one of."""
 
     __test__ = False
 
@@ -58,6 +61,8 @@ class TestServers:
         self._postgres.create_database(TEMPLATE)
         migrations.upgrade(self._postgres.url(TEMPLATE))
         self._postgres.admit_service()
+        self._postgres.create_database(TRAVELLING, template=TEMPLATE)
+        self._postgres.sql(travel.CLOCK, database=TRAVELLING)
         return self
 
     @property

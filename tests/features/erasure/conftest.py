@@ -16,6 +16,7 @@ from tests.features.sync.conftest import (  # noqa: F401 - fixtures
     more_settings,
     sandbox,
     sandbox_process,
+    template,
     world,
 )
 from tests.features.sync.world import World

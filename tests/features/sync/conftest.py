@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
+import asyncpg
 import pytest
 
 from mcsync.core.resources import Resources
 from mcsync.features.sync import push
 from mcsync.features.sync.pull import AudienceState
-from tests.features.sync import travel
 from tests.features.sync.world import World, make_world
 from tests.support.organisations import Org
 from tests.support.sandbox import SandboxControl, SandboxProcess
-from tests.support.servers import Addresses
+from tests.support.servers import TRAVELLING, Addresses
+from tests.support.travel import ON_ITS_PATH, Travel
 
 
 @pytest.fixture(scope="session")
@@ -35,9 +36,16 @@ def more_settings(sandbox_process: SandboxProcess) -> dict[str, Any]:
 
 
 @pytest.fixture
-async def database_url(servers: Addresses, database: str, superuser_url: str) -> str:
-    """With a clock that can be moved (:mod:`travel`)."""
-    await travel.install(superuser_url)
+def template() -> str:
+    """With a clock that can be moved (:mod:`tests.support.travel`)."""
+    return TRAVELLING
+
+
+@pytest.fixture
+async def database_url(
+    servers: Addresses, database: str, _administrator: asyncpg.Connection
+) -> str:
+    await _administrator.execute(ON_ITS_PATH.format(database=database))
     return servers.service_url(database)
 
 
@@ -46,7 +54,7 @@ async def world(
     resources: Resources, organisation: Org, sandbox: SandboxControl, superuser_url: str
 ) -> AsyncIterator[World]:
     world = await make_world(resources, organisation, sandbox)
-    world.travel = travel.Travel(superuser_url, resources, sandbox)
+    world.travel = Travel(superuser_url, resources, sandbox)
     await world.travel.wait()
     yield world
     await world.travel.close()

@@ -18,10 +18,10 @@ from hypothesis.stateful import run_state_machine_as_test
 from mcsync.core.resources import Resources
 from mcsync.core.settings import Settings
 from tests.features.sync.machine import Machine
-from tests.features.sync.travel import Travel
 from tests.features.sync.world import World, make_world
 from tests.support.organisations import make_organisation
 from tests.support.sandbox import SandboxControl, SandboxProcess
+from tests.support.travel import Travel
 
 
 @pytest.fixture

@@ -33,9 +33,9 @@ from mcsync.features.segments.schemas import (
 from mcsync.features.segments.service import LeaveHook
 from mcsync.features.sync import execute, opt_ins, service, withdrawals
 from mcsync.features.sync.schemas import ChangeView, RunView
-from tests.features.sync.travel import Travel
 from tests.support.organisations import Org, contact_row, insert_contacts
 from tests.support.sandbox import AdminAct, InternalMember, PersonAct, SandboxControl
+from tests.support.travel import Travel
 
 
 @dataclass

@@ -16,6 +16,7 @@ from tests.features.sync.conftest import (
     database_url,
     sandbox,
     sandbox_process,
+    template,
     world,
 )
 from tests.features.webhooks.door import Door
@@ -23,7 +24,8 @@ from tests.support.sandbox import SandboxProcess
 from tests.support.serving import serving
 
 __all__ = [
-    "Configure", "before_push", "configure", "database_url", "sandbox", "sandbox_process", "world",
+    "Configure", "before_push", "configure", "database_url", "sandbox", "sandbox_process", "template",
+    "world",
 ]  # fmt: skip
 
 

@@ -1,9 +1,9 @@
 """Time travel: PostgreSQL, the service and the sandbox share a clock that tests can move forward.
 
 Consent lives and dies by what is later than what, in Mailchimp's whole seconds; retries and guards by
-days. The statements of the service say ``now()`` and ``clock_timestamp()``: in a test's own database
-those names are found in a schema before ``pg_catalog``, where they are real time plus a shift. The shift
-is the sandbox's, so that all three always agree.
+days. The statements of the service say ``now()`` and ``clock_timestamp()``: in a database made from the
+template of :data:`CLOCK` those names are found in a schema before ``pg_catalog``, where they are real time
+plus a shift. The shift is the sandbox's, so that all three always agree.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import asyncpg
 from mcsync.core.resources import Resources
 from tests.support.sandbox import SandboxControl
 
-_INSTALL = """
+CLOCK = """
 create schema travel;
 create table travel.shift (shift interval not null);
 insert into travel.shift values ('0');
@@ -40,19 +40,11 @@ begin
         execute format('alter function %s set search_path = travel, public, pg_catalog, pg_temp',
                        found.name);
     end loop;
-    execute format('alter database %I set search_path = travel, public, pg_catalog',
-                   current_database());
 end $$;
 """
-
-
-async def install(superuser_url: str) -> None:
-    """Puts the shifted clock into a test's database, before the service first connects to it."""
-    connection = await asyncpg.connect(superuser_url)
-    try:
-        await connection.execute(_INSTALL)
-    finally:
-        await connection.close()
+"""Puts the shifted clock into a migrated database."""
+ON_ITS_PATH = 'alter database "{database}" set search_path = travel, public, pg_catalog'
+"""Lets who connects to a copy of it find that clock first: a template does not hand such a setting on."""
 
 
 class Travel:
