@@ -19,10 +19,11 @@ def captured_logs() -> Iterator[io.StringIO]:
     stream = io.StringIO()
     root = logging.getLogger()
     before, level = root.handlers[:], root.level
+    configured = structlog.get_config()
     configure_logging(Settings(log_level="DEBUG"), stream=stream)
     try:
         yield stream
     finally:
         root.handlers[:] = before
         root.setLevel(level)
-        structlog.reset_defaults()
+        structlog.configure(**configured)

@@ -87,7 +87,7 @@ class Push:
             await self._bulk_phase("resubscribe")
             await self._single_phase("update", self._patch)
         await self._untag()
-        if await self._left("archive"):
+        if await self._left("archive", most=1):
             pull = Pull(self._resources, self._actor, self._client, check=self._check)
             await pull.changes_only(audience)
             await self._single_phase("archive", self._archive)
@@ -95,17 +95,21 @@ class Push:
     # --- lanes ------------------------------------------------------------------------------------
 
     async def _bulk_phase(self, *actions: str) -> None:
-        if await self._left(*actions):
-            await self._in_lanes(lambda: self._bulk(actions))
+        await self._in_lanes(lambda: self._bulk(actions), actions, BATCH_SIZE)
 
     async def _single_phase(
         self, action: str, act: Callable[[calls.Row], Awaitable[recording.Answer]]
     ) -> None:
-        if await self._left(action):
-            await self._in_lanes(lambda: self._single(action, act))
+        await self._in_lanes(lambda: self._single(action, act), (action,), SINGLES)
 
-    async def _in_lanes(self, step: Callable[[], Awaitable[bool]]) -> None:
-        await in_lanes(step, lanes=self._lanes, check=self._check)
+    async def _in_lanes(
+        self, step: Callable[[], Awaitable[bool]], actions: Sequence[str], size: int
+    ) -> None:
+        """No more lanes than there are steps of so many rows."""
+        left = await self._left(*actions, most=self._lanes * size)
+        if left:
+            lanes = min(self._lanes, -(-left // size))
+            await in_lanes(step, lanes=lanes, check=self._check)
 
     async def _take(self, actions: Sequence[str], most: int) -> calls.Taken | None:
         """The next call's rows. Goes on where the last one ended, and looks once more from the start:
@@ -127,16 +131,17 @@ class Push:
                 return taken
             self._after[actions[0]] = 0
 
-    async def _left(self, *actions: str) -> bool:
+    async def _left(self, *actions: str, most: int) -> int:
         async with self._db.transaction(self._run.org_id) as session:
             rows = await session.execute(
                 text(
-                    """select exists (select from sync_changes where run_id = :run
-                       and state = 'planned' and action = any(cast(:actions as text[])))"""
+                    """select count(*) from (
+                           select from sync_changes where run_id = :run and state = 'planned'
+                               and action = any(cast(:actions as text[])) limit :most) found"""
                 ),
-                {"run": self._run.id, "actions": list(actions)},
+                {"run": self._run.id, "actions": list(actions), "most": most},
             )
-            return bool(rows.scalar_one())
+            return int(rows.scalar_one())
 
     async def _missed(self, taken: calls.Taken, error: MailchimpError) -> None:
         """The outcome is unknown: plan the rows again, wait a little, give up after too many."""
