@@ -6,7 +6,7 @@ import base64
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import asyncpg
 import httpx
@@ -19,6 +19,7 @@ from mcsync.app import create_app
 from mcsync.core.auth import Role
 from mcsync.core.resources import Resources
 from mcsync.core.settings import Settings
+from tests.support.databases import Databases
 from tests.support.network import loopback_only
 from tests.support.organisations import (
     Org,
@@ -27,7 +28,8 @@ from tests.support.organisations import (
     make_organisation,
     make_token,
 )
-from tests.support.servers import TEMPLATE, VALKEY_DATABASES, Addresses, TestServers
+from tests.support.servers import TEMPLATE, TRAVELLING, VALKEY_DATABASES, Addresses, TestServers
+from tests.support.travel import ON_ITS_PATH
 
 _SERVERS = pytest.StashKey[TestServers]()
 NOWHERE = "http://127.0.0.1:9/3.0"
@@ -89,16 +91,18 @@ def template() -> str:
     return TEMPLATE
 
 
+@pytest.fixture(scope="session")
+def _databases(servers: Addresses, _administrator: asyncpg.Connection) -> Databases:
+    return Databases(servers, _administrator)
+
+
 @pytest.fixture
-async def database(_administrator: asyncpg.Connection, template: str) -> AsyncIterator[str]:
+async def database(_databases: Databases, template: str) -> AsyncIterator[str]:
     """Name of a migrated, empty database of the test's own."""
-    name = f"test_{uuid4().hex}"
-    # Copying files takes half the time of copying pages through the log, with fsync off.
-    await _administrator.execute(
-        f'create database "{name}" template "{template}" strategy file_copy'
-    )
+    settings = [ON_ITS_PATH] if template == TRAVELLING else []
+    name = await _databases.take(template, *settings)
     yield name
-    await _administrator.execute(f'drop database "{name}" with (force)')
+    await _databases.give_back(name, template)
 
 
 @pytest.fixture

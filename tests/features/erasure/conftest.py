@@ -12,7 +12,6 @@ from tests.features.erasure.acts import Acts
 from tests.features.sync.conftest import (  # noqa: F401 - fixtures
     before_push,
     configure,
-    database_url,
     more_settings,
     sandbox,
     sandbox_process,

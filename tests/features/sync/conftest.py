@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
-import asyncpg
 import pytest
 
 from mcsync.core.resources import Resources
@@ -14,8 +13,8 @@ from mcsync.features.sync.pull import AudienceState
 from tests.features.sync.world import World, make_world
 from tests.support.organisations import Org
 from tests.support.sandbox import SandboxControl, SandboxProcess
-from tests.support.servers import TRAVELLING, Addresses
-from tests.support.travel import ON_ITS_PATH, Travel
+from tests.support.servers import TRAVELLING
+from tests.support.travel import Travel
 
 
 @pytest.fixture(scope="session")
@@ -39,14 +38,6 @@ def more_settings(sandbox_process: SandboxProcess) -> dict[str, Any]:
 def template() -> str:
     """With a clock that can be moved (:mod:`tests.support.travel`)."""
     return TRAVELLING
-
-
-@pytest.fixture
-async def database_url(
-    servers: Addresses, database: str, _administrator: asyncpg.Connection
-) -> str:
-    await _administrator.execute(ON_ITS_PATH.format(database=database))
-    return servers.service_url(database)
 
 
 @pytest.fixture

@@ -13,7 +13,6 @@ from tests.features.sync.conftest import (
     Configure,
     before_push,
     configure,
-    database_url,
     sandbox,
     sandbox_process,
     template,
@@ -24,7 +23,7 @@ from tests.support.sandbox import SandboxProcess
 from tests.support.serving import serving
 
 __all__ = [
-    "Configure", "before_push", "configure", "database_url", "sandbox", "sandbox_process", "template",
+    "Configure", "before_push", "configure", "sandbox", "sandbox_process", "template",
     "world",
 ]  # fmt: skip
 
