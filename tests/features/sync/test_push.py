@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import orjson
 import pytest
 
 from mcsync.features.sync import execute, lanes, push
@@ -95,6 +96,34 @@ class TestAChunkRefusedAsAWhole:
         assert counted(run) == {"unsubscribe": 3, "done": 3}
         assert await world.statuses() == {"unsubscribed": 3}
         assert [w for w in await world.writes(since) if w.startswith("PATCH members/")]
+
+    async def test_who_withdraws_between_its_parts_is_left_out(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await world.crowd(8)
+        segment = await world.segment()
+        spoil(monkeypatch, lambda row: "c3@acme.example" in row)
+        send = MailchimpClient.batch_subscribe
+        sent: list[set[str]] = []
+        withdrawn: list[str] = []
+
+        async def batch_subscribe(
+            self: MailchimpClient, list_id: str, members: Any, **given: Any
+        ) -> BatchResult:
+            sent.append({orjson.loads(m)["email_address"] for m in members})
+            result = await send(self, list_id, members, **given)
+            if not withdrawn:  # a part was taken, another one is still to be sent
+                withdrawn.append(min(sent[0] - set().union(*sent[1:]) - {"c3@acme.example"}))
+                await world.opt(withdrawn[0].split("@")[0].upper(), "out")
+            return result
+
+        monkeypatch.setattr(MailchimpClient, "batch_subscribe", batch_subscribe)
+
+        run = await world.sync(segment)
+
+        assert counted(run) == {"add": 8, "done": 6, "failed": 1}
+        assert await world.statuses() == {"subscribed": 6}
+        assert await world.status(withdrawn[0]) == "absent"
 
 
 class TestRefusalsKeepTheirReason:

@@ -14,7 +14,6 @@ from datetime import datetime
 from functools import lru_cache
 from uuid import UUID
 
-import orjson
 from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -119,7 +118,8 @@ _MOMENT = """to_char({0} at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"+00:00"')"
 # it was waiting for its confirmation.
 _DECIDE = """
 with picked as materialized (
-    select * from json_to_recordset(cast(:picked as json)) as p(seq bigint, mh uuid, planned text)),
+    select * from unnest(cast(:picked as bigint[]), cast(:hashes as uuid[]), cast(:planned as text[]))
+                  as p(seq, mh, planned)),
 cand as materialized (select distinct mh from picked),
 {ctes},
 {proof}
@@ -236,17 +236,15 @@ async def take(
         picked = (await session.execute(pick, which)).all()
     if not picked:
         return None
+    picked_seqs, hashes, planned = zip(*picked, strict=True)
     decided = await session.execute(
         _deciding(decision.ctes),
         {
             **decision.params,
-            "subscribing": not {"add", "resubscribe"}.isdisjoint(
-                planned for _, _, planned in picked
-            ),
-            "picked": orjson.dumps(
-                [{"seq": seq, "mh": mh, "planned": planned} for seq, mh, planned in picked],
-                default=str,
-            ).decode(),
+            "subscribing": not {"add", "resubscribe"}.isdisjoint(planned),
+            "picked": picked_seqs,
+            "hashes": hashes,
+            "planned": planned,
             "tag": tag,
             "requires_status": requires_status,
         },

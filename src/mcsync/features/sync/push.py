@@ -161,7 +161,7 @@ class Push:
         if answer.untagged:
             await self._tag_missing(answer.untagged)
         if answer.reread:
-            await self._reread(taken, answer.reread)
+            await self._reread(taken, answer.reread, last=last)
 
     # --- bulk calls -------------------------------------------------------------------------------
 
@@ -172,54 +172,56 @@ class Push:
         taken = await self._take(actions, BATCH_SIZE)
         if taken is None:
             return False
-        if not taken.rows:
-            return True
-        try:
-            # taken beforehand, so that a slot is never held while the database works
-            async with self._client.slot(self._lane):
-                if not await calls.leaving(self._db, self._run, taken.id, self._check):
-                    return True
-                answer = await self._send(taken.rows, with_status=taken.with_status)
-        except (TransientError, ThrottledError) as error:
-            if isinstance(error, TransientError) and error.outcome_unknown:
-                await self._reread(taken, [r for r in taken.rows if r.brings_back], lost=True)
-            await self._missed(taken, error)
-            return True
-        except accounting.StatusRequiredError:
-            await self._learn_status_is_required(taken)
-            return False
-        await self._record(taken, answer)
+        parts = [taken.rows] if taken.rows else []
+        while parts:
+            rows = parts.pop()
+            try:
+                answer = await self._send(taken, rows)
+            except (TransientError, ThrottledError) as error:
+                if isinstance(error, TransientError) and error.outcome_unknown:
+                    await self._reread(taken, [r for r in rows if r.brings_back], lost=True)
+                await self._missed(taken, error)
+                return True
+            except accounting.StatusRequiredError:
+                await self._learn_status_is_required(taken)
+                return False
+            except (InvalidRequestError, RefusedError):
+                # refused as a whole: halved until the bad row stands alone
+                parts += [rows[len(rows) // 2 :], rows[: len(rows) // 2]]
+                continue
+            if answer is None:
+                return True
+            await self._record(taken, answer, last=not parts)
         return True
 
-    async def _send(self, rows: Sequence[calls.Row], *, with_status: bool) -> recording.Answer:
-        """One call; a chunk refused as a whole is halved until the bad row stands alone.
+    async def _send(self, taken: calls.Taken, rows: Sequence[calls.Row]) -> recording.Answer | None:
+        """One call, with all rows that were taken or a part of them; None where it must not leave.
 
-        ``with_status`` goes with the rows: another lane may have found out meanwhile what they lack.
+        What was taken goes on waiting for its slot: a slot is never held while the database works. Raises
+        ``InvalidRequestError`` or ``RefusedError`` where several rows were refused as a whole.
         """
         reducing = rows[0].action == "unsubscribe"
         try:
-            result = await self._client.batch_subscribe(
-                self._target.list_id,
-                [row.body for row in rows],
-                # where rows carry a status, an existing member must not get it: the row comes back
-                update_existing=not with_status or rows[0].action != "add",
-                skip_merge_validation=reducing,
-            )
+            async with self._client.slot(self._lane):
+                # for each part anew: an order waits two minutes for a call, and not for all its parts
+                if not await calls.leaving(self._db, self._run, taken.id, self._check):
+                    return None
+                result = await self._client.batch_subscribe(
+                    self._target.list_id,
+                    [row.body for row in rows],
+                    # where rows carry a status, an existing member must not get it: the row comes back
+                    update_existing=not taken.with_status or rows[0].action != "add",
+                    skip_merge_validation=reducing,
+                )
         except (InvalidRequestError, RefusedError) as error:
-            if accounting.says_status_is_required(error) and not with_status:
+            # how rows were sent goes with them: another lane may have found out meanwhile what they lack
+            if accounting.says_status_is_required(error) and not taken.with_status:
                 raise accounting.StatusRequiredError from error
-            if len(rows) == 1:
-                alone = recording.Answer(outcomes=[accounting.refused(rows[0], error)])
-                return await self._insist(alone) if reducing else alone
-            middle = len(rows) // 2
-            first = await self._send(rows[:middle], with_status=with_status)
-            second = await self._send(rows[middle:], with_status=with_status)
-            return recording.Answer(
-                first.outcomes + second.outcomes,
-                first.reread + second.reread,
-                first.untagged + second.untagged,
-            )
-        answer = accounting.account(rows, result, self._tag, self._resources.clock())
+            if len(rows) > 1:
+                raise
+            answer = recording.Answer(outcomes=[accounting.refused(rows[0], error)])
+        else:
+            answer = accounting.account(rows, result, self._tag, self._resources.clock())
         return await self._insist(answer) if reducing else answer
 
     async def _insist(self, answer: recording.Answer) -> recording.Answer:
@@ -335,8 +337,9 @@ class Push:
     # --- rows that an answer left open ------------------------------------------------------------
 
     async def _reread(
-        self, taken: calls.Taken, rows: Sequence[calls.Row], *, lost: bool = False
-    ) -> None:
+        self, taken: calls.Taken, rows: Sequence[calls.Row], *, lost: bool = False,
+        last: bool = True,
+    ) -> None:  # fmt: skip
         """Reads each member again; the mirror takes over what is true, the row is settled by it.
 
         ``lost``: the call's answer was lost. Only who is a member is settled then, the others are decided
@@ -364,7 +367,7 @@ class Push:
         async with self._db.transaction(self._run.org_id) as session:
             await recording.record(
                 session, self._run, taken.id, self._segment_id, outcomes,
-                calls=0 if lost else len(rows), last=not lost,
+                calls=0 if lost else len(rows), last=last and not lost,
             )  # fmt: skip
         untagged = [
             o.row for o in outcomes if o.code is None and not o.tagged and o.row.action in BULK
