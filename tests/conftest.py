@@ -14,6 +14,9 @@ import pytest
 import structlog
 from fastapi import FastAPI
 from pydantic import SecretStr
+from sqlalchemy import Engine
+from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
+from sqlalchemy.util import LRUCache
 
 from mcsync.app import create_app
 from mcsync.core.auth import Role
@@ -70,6 +73,20 @@ def _plain_tracebacks() -> None:
     # by default those that are logged show all locals of each frame, which here takes minutes
     renderer = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
     structlog.configure(processors=[*structlog.get_config()["processors"][:-1], renderer])
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _compiled_once() -> Iterator[None]:
+    """All engines share what SQLAlchemy compiled; each test's own would do it anew for 0.1 s."""
+    compiled: LRUCache[Any, Any] = LRUCache(2000)
+    with pytest.MonkeyPatch.context() as patch:
+        # statements are kept by dialect, of which each engine has its own
+        patch.setattr(PGDialect_asyncpg, "__eq__", lambda self, other: type(self) is type(other))
+        patch.setattr(PGDialect_asyncpg, "__hash__", lambda self: hash(type(self)))
+        patch.setattr(
+            Engine, "_compiled_cache", property(lambda _: compiled, lambda *_: None), raising=False
+        )
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -9,6 +9,7 @@ import pytest
 
 from mcsync.features.audiences import marketing, service
 from mcsync.features.audiences.schemas import AudienceView
+from mcsync.features.sync import lanes
 from tests.features.sync.conftest import Between
 from tests.features.sync.world import World, counted
 
@@ -242,16 +243,21 @@ async def test_what_mailchimp_refuses_is_not_asked_again(world: World) -> None:
     assert (await world.sync(segment)).calls == 0
 
 
-async def test_a_run_that_is_taken_over_goes_on_where_it_stood(world: World) -> None:
+async def test_a_run_that_is_taken_over_goes_on_where_it_stood(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     emails = [f"c{n}@acme.example" for n in range(45)]
     segment, _ = await synced(world, *emails)
     ids = await ask(world, EMAIL)
     await feed(world, ids[EMAIL])
     before = await world.sandbox.seq()
     # the first worker is stopped by the weather in the middle
-    await world.sandbox.fault("504", method="PATCH", times=30)
+    monkeypatch.setattr(lanes, "_GIVE_UP_AFTER", 3)
+    await world.sandbox.fault("504", method="PATCH", times=5)
     run = await world.sync(segment)
     assert run.status == "succeeded"
+    (row,) = await world.sql("select epoch from sync_runs where id = :run", run=run.id)
+    assert row.epoch > 1
     done = [await ticks(world, email, ids) for email in emails]
     assert done == [[EMAIL]] * 45
     assert await patches(world, before) >= 45

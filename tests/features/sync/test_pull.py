@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import pytest
 from sqlalchemy import text
@@ -12,9 +13,10 @@ from sqlalchemy import text
 from mcsync.core.errors import ConflictError
 from mcsync.features.connection import service as connection
 from mcsync.features.preferences import service as preferences
+from mcsync.features.sync import pull
 from mcsync.features.sync.endings import HandOver
 from mcsync.features.sync.pull import Pull, audience_state, mark_after
-from mcsync.mailchimp import Lane
+from mcsync.mailchimp import Lane, iterate_members
 from tests.features.sync.world import World, counted
 
 ADA = "ada@acme.example"
@@ -386,6 +388,10 @@ class TestHowMuchIsRead:
 class TestCutOff:
     """Deploys and crashes come faster than the end of a pull of a million members."""
 
+    @pytest.fixture(autouse=True)
+    def short_pages(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(pull, "iterate_members", partial(iterate_members, page_size=50))
+
     async def pull(self, world: World, pages: int | None = None) -> int:
         """Pulls the audience, cut off after so many pages; answers how many times it asked for one."""
         left = math.inf if pages is None else pages
@@ -403,16 +409,16 @@ class TestCutOff:
             )
             audience = await audience_state(session, audience_id)
         link = await connection.open_link(world.resources, world.org.id, lane=Lane.BULK)
-        pull = Pull(world.resources, world.actor, link.client, check=check)
+        puller = Pull(world.resources, world.actor, link.client, check=check)
         with suppress(HandOver):
-            await pull.bring_up_to_date(audience)
+            await puller.bring_up_to_date(audience)
         calls = await world.sandbox.calls(since=since)
         return sum(c["path"].endswith("/members") for c in calls)
 
     async def fill(self, world: World) -> None:
         """Three pages of members, each of seconds of its own."""
-        for start in range(0, 2100, 700):
-            await world.crowd(700, start=start, department=f"D{start}")
+        for start in range(0, 105, 35):
+            await world.crowd(35, start=start, department=f"D{start}")
             segment = await world.segment(f"S{start}", filters={"department": [f"D{start}"]})
             await world.sync(segment)
             await world.wait(120)
@@ -430,7 +436,7 @@ class TestCutOff:
         rows = await world.sql(
             "select count(*) n from audience_members where status = 'subscribed'"
         )
-        assert rows[0].n == 2099
+        assert rows[0].n == 104
         (state,) = await world.sql(
             "select full_pull_from, full_pull_to from audiences where high_water is not null"
         )
