@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import pytest
 
+from mcsync.features.webhooks import inbox, work
 from tests.features.webhooks.conftest import Configure
 from tests.features.webhooks.door import Door, form
 
@@ -223,8 +224,46 @@ class TestOrderAndNumber:
         )
         assert [(r.status, r.n) for r in rows] == [("absent", 3), ("unsubscribed", 37)]
 
+    async def test_one_worker_works_on_an_audience_at_a_time(self, door: Door) -> None:
+        ada, bob = await synced(door, ADA, BOB)
+        await door.world.person(ADA, "unsubscribe")
+        await door.world.sandbox.delivered()
+        audience = await door.audience()
+        async with door.world.resources.db.transaction(door.world.org.id) as session:
+            held = await inbox.claim_events(session, audience, most=10, lease_seconds=30)
+        assert len(held) == 1
+        await door.world.person(BOB, "unsubscribe")
+
+        assert await door.work() == 0, "whoever holds some goes on with what came since"
+        await door.world.wait(20)
+        async with door.world.resources.db.transaction(door.world.org.id) as session:
+            await inbox.renew_events(session, held, lease_seconds=30)
+        await door.world.wait(20)
+        assert await door.work() == 0, "a lease that is renewed"
+        await door.world.wait(20)
+
+        assert await door.work() == 2, "a dead worker's come back"
+        for person in (ada, bob):
+            assert await door.consent(person) == ("opted_out", "mailchimp")
+
 
 class TestTrouble:
+    async def test_nobody_expected_costs_no_event(
+        self, door: Door, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (person,) = await synced(door, ADA)
+        await door.world.person(ADA, "unsubscribe")
+        await door.world.sandbox.delivered()
+        with monkeypatch.context() as patch:
+            patch.setattr(work, "merge_and_record", None)
+            with pytest.raises(TypeError):
+                await door.work()
+        (event,) = await door.events()
+        assert (event.status, event.last_error, event.lease_until) == ("due", "TypeError", None)
+        await door.world.wait(5)
+        await door.work()
+        assert await door.consent(person) == ("opted_out", "mailchimp")
+
     async def test_mailchimp_is_asked_again_after_trouble(self, door: Door) -> None:
         (person,) = await synced(door, ADA)
         await door.world.person(ADA, "unsubscribe")

@@ -191,13 +191,15 @@ where c.org_id = :org and c.entity_type = :entity_type and c.entity_id = :entity
 _PULLED = """
 select cast(null as bigint) as line, c.entity_type, c.entity_id, c.address_hash, c.address_key, c.email,
        t.effective_at as at, cast(:source as text) as source, cast('{{}}' as jsonb) as proof
-from {table} t join contacts c on c.org_id = :org and {held}
+from {table} t {held}
 for key share of c
 """
-_HELD = "c.address_hash = t.address_hash"
-_HELD_OR_LEFT = f"""c.id = any(array(
+_HELD = "join contacts c on c.org_id = :org and c.address_hash = t.address_hash"
+# First who they are, then their rows: as a condition it may be asked of each contact for each address.
+_HELD_OR_LEFT = f"""cross join lateral unnest(array(
     select h.id from contacts h where h.org_id = :org and h.address_hash = t.address_hash
-    union all ({left_behind.STILL_AT.format(hash="t.address_hash")})))"""
+    union all ({left_behind.STILL_AT.format(hash="t.address_hash")}))) as who(id)
+join contacts c on c.org_id = :org and c.id = who.id"""
 
 # An opt-out counts even where the rest of its row was refused, if it names a contact that we know.
 _STAGED = """

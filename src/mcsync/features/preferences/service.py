@@ -18,7 +18,7 @@ from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from mcsync.core.auth import Actor
-from mcsync.core.db import after_commit
+from mcsync.core.db import after_commit, look_up_by_key
 from mcsync.core.errors import BadRequestError, ConflictError, FieldProblem, NotFoundError
 from mcsync.core.jobs import ORDER, JobQueue
 from mcsync.core.resources import Resources
@@ -228,6 +228,7 @@ async def _pulled(
     session: AsyncSession, actor: Actor, status: OptStatus, *, source: str, table: str,
     jobs: JobQueue | None, unwatched: bool = False,
 ) -> int:  # fmt: skip
+    await look_up_by_key(session)
     await repository.state(
         session,
         status,

@@ -92,10 +92,11 @@ update audience_members m set
     pushed_at = clock_timestamp()
 from (select t.*, k.place, k.last_changed is null or t.last_changed is null
              or t.last_changed >= k.last_changed as newer
-      from json_to_recordset(cast(:rows as json)) as t(
+      from (select * from json_to_recordset(cast(:rows as json)) as t(
           h uuid, email text, action text, reason text, status text, last_changed timestamptz,
           contact_id text, opt timestamptz, signup timestamptz, created boolean, signed boolean, cause text,
           payload_hash uuid, payload_tags text, feeder uuid, given_at timestamptz)
+          order by h) t  -- as a pull merges, so that neither waits for the other
       cross join lateral (
           select ctid as place, last_changed from audience_members
           where audience_id = :audience and address_hash = t.h for update) k) o

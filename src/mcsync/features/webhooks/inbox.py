@@ -80,16 +80,29 @@ async def receive(session: AsyncSession, **event: Any) -> bool:
 
 # --- the inbox ------------------------------------------------------------------------------------
 
+# One worker an audience: what another one holds it is about to read, with all that came since.
+_ALONE = text("""
+select pg_advisory_xact_lock(hashtextextended('webhook_events ' || cast(:audience as text), 0))
+""")
+
 _CLAIM = text("""
 with n as materialized (
     select id from webhook_events
     where audience_id = :audience and status = 'due' and next_attempt_at <= clock_timestamp()
-      and (lease_until is null or lease_until < clock_timestamp())
+      and not exists (select from webhook_events o where o.audience_id = :audience
+                      and o.status = 'due' and o.lease_until > clock_timestamp())
     order by received_at limit :most for update skip locked)
 update webhook_events w set lease_until = clock_timestamp() + make_interval(secs => :lease),
        attempts = attempts + 1
 from n where w.id = n.id
 returning w.id, w.type, w.address_hash, w.email, w.new_hash, w.new_email, w.fired_at, w.attempts
+""")
+
+# One of them stands for all: as long as it is held, nobody claims any.
+_RENEW = text("""
+update webhook_events set lease_until = clock_timestamp() + make_interval(secs => :lease)
+where id = (select id from webhook_events
+            where id = any(cast(:ids as uuid[])) and status = 'due' limit 1)
 """)
 
 # What was worked on keeps no address, and its hash only as long as the inbox itself is kept.
@@ -144,11 +157,19 @@ class Event:
 async def claim_events(
     session: AsyncSession, audience_id: UUID, *, most: int, lease_seconds: float
 ) -> list[Event]:
-    """Takes the audience's due events, oldest first."""
+    """Takes the audience's due events, oldest first; none while another worker holds some."""
+    await session.execute(_ALONE, {"audience": str(audience_id)})
     rows = await session.execute(
         _CLAIM, {"audience": audience_id, "most": most, "lease": lease_seconds}
     )
     return [Event(*row) for row in rows]
+
+
+async def renew_events(
+    session: AsyncSession, events: Sequence[Event], *, lease_seconds: float
+) -> None:
+    """Keeps hold of the events."""
+    await session.execute(_RENEW, {"ids": [event.id for event in events], "lease": lease_seconds})
 
 
 async def finish_events(

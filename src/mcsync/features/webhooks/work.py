@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from mcsync.core.auth import Actor
 from mcsync.core.errors import ConflictError, UpstreamRefusedError
-from mcsync.core.jobs import WEBHOOK
+from mcsync.core.jobs import WEBHOOK, keep_alive
 from mcsync.core.resources import Resources
 from mcsync.features.audiences import mirror
 from mcsync.features.connection import service as connection
@@ -41,7 +41,7 @@ ALONE: Final = 25
 _MOST: Final = 10_000
 _PAUSE_SECONDS: Final = 1.0
 """After a burst: what arrives meanwhile is found by one pull more, not by one for each handful."""
-_LEASE_SECONDS: Final = 180.0
+_LEASE_SECONDS: Final = 30
 _DOUBTS: Final = 4
 """A member that an event says is gone, but that Mailchimp shows unchanged, is read so often."""
 _LEAVING: Final = ("unsubscribe", "cleaned", "upemail")
@@ -62,7 +62,7 @@ async def work_off(resources: Resources, org_id: UUID, audience_id: UUID) -> int
         if not events:
             return worked
         worked += len(events)
-        await _Work(resources, org_id, audience_id).on(events)
+        await _Work(resources, org_id, audience_id).holding(events)
         if len(events) > ALONE:
             await asyncio.sleep(_PAUSE_SECONDS)
 
@@ -101,6 +101,25 @@ class _Work:
         self._db = resources.db
         self._audience_id = audience_id
         self._actor = Actor.system(org_id, WEBHOOK)
+
+    async def holding(self, events: Sequence[Event]) -> None:
+        """Works on the events while nobody else does. Raises what nobody expects; they are tried again."""
+
+        async def renew() -> None:
+            async with self._transaction() as session:
+                await inbox.renew_events(session, events, lease_seconds=_LEASE_SECONDS)
+
+        pulse = asyncio.create_task(
+            keep_alive(renew, lease_seconds=_LEASE_SECONDS, audience=str(self._audience_id))
+        )
+        try:
+            await self.on(events)
+        except Exception as error:
+            await self._later(events, type(error).__name__, first=2, most=300)
+            raise
+        finally:
+            pulse.cancel()
+            await asyncio.gather(pulse, return_exceptions=True)
 
     async def on(self, events: Sequence[Event]) -> None:
         """Works on the events; whatever fails is tried again later."""
