@@ -73,20 +73,24 @@ class JobQueue:
         org_id: UUID,
         *,
         epoch: int = 0,
+        at_once: bool = False,
     ) -> None:
         """Asks for job ``kind`` about the row ``id`` of an organisation; best effort.
 
         One ring a row and epoch is kept at a time, for some seconds: a worker that died between hearing it
-        and claiming the row would else be waited for. The job function gets ``(ctx, org_id, id)`` as text.
+        and claiming the row would else be waited for. ``at_once``: for one second only, since a job that
+        has just found nothing more to do is still there. The job function gets ``(ctx, org_id, id)`` as
+        text.
         """
         if time.monotonic() < self._silent_until:
             return
+        heard = f"now:{int(time.time())}" if at_once else str(int(time.time() / _HEARD_SECONDS))
         try:
             await self._redis.enqueue_job(
                 kind,
                 str(org_id),
                 str(id),
-                _job_id=f"{kind}:{id}:{epoch}:{int(time.time() / _HEARD_SECONDS)}",
+                _job_id=f"{kind}:{id}:{epoch}:{heard}",
                 _expires=_EXPIRES_SECONDS,
             )
         except (RedisError, OSError, TimeoutError) as error:

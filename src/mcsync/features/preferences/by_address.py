@@ -252,4 +252,4 @@ async def _state_itself(
 def _ring(session: AsyncSession, jobs: JobQueue, audiences: set[UUID]) -> None:
     org_id = org_of(session)
     for audience_id in audiences:
-        after_commit(session, partial(jobs.ring, ORDER, audience_id, org_id))
+        after_commit(session, partial(jobs.ring, ORDER, audience_id, org_id, at_once=True))

@@ -340,7 +340,7 @@ def _ring(session: AsyncSession, jobs: JobQueue | None, audiences: Iterable[UUID
         return
     org_id = session.info["org_id"]
     for audience_id in audiences:
-        after_commit(session, partial(jobs.ring, ORDER, audience_id, org_id))
+        after_commit(session, partial(jobs.ring, ORDER, audience_id, org_id, at_once=True))
 
 
 async def _view(session: AsyncSession, entity_type: str, entity_id: str) -> EntityPreference:

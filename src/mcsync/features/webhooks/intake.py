@@ -137,7 +137,7 @@ class Intake:
         try:
             while self._ringing[audience_id]:
                 self._ringing[audience_id] = False
-                await jobs.ring(WEBHOOK, audience_id, endpoint.org_id)
+                await jobs.ring(WEBHOOK, audience_id, endpoint.org_id, at_once=True)
                 if self._ringing[audience_id]:
                     await asyncio.sleep(_PAUSE_SECONDS)
         finally:
