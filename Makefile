@@ -13,7 +13,7 @@ export PYTHONUTF8 := 1
 # A process that has to compile mcsync anew takes 1.5 s more to start, and tests start many.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help install dev demo test quick chaos bench lint format openapi constraints wheel clean
+.PHONY: help install dev demo test quick chaos bench lint types rules format openapi constraints wheel clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -50,9 +50,14 @@ dev: $(INSTALLED) ## the same stack, kept running, with its data in .mcsync/
 WORKERS ?= $(shell $(BIN)/python -c 'import os; print(max(4, os.cpu_count() or 4))')
 
 lint: $(INSTALLED) ## style, types, architecture, the published API
+	@$(MAKE) --no-print-directory --output-sync=target -j 2 types rules
+
+types: $(INSTALLED)
+	@$(BIN)/mypy
+
+rules: $(INSTALLED)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
-	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/mcsync openapi --check
 

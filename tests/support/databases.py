@@ -14,17 +14,24 @@ import asyncpg
 
 from tests.support.servers import Addresses
 
+# A few rows are deleted; truncating tables that all others refer to makes hundreds of files anew.
 _EMPTY: Final = """
 do $$
-declare dirty text; found record; is_dirty boolean;
+declare dirty text[] = '{}'; found text; many boolean = false; rows integer;
 begin
-    for found in select format('public.%I', relname) as name from pg_class
-                 where relkind in ('r', 'p') and relnamespace = 'public'::regnamespace
+    for found in select format('public.%I', relname) from pg_class
+                 where relkind = 'r' and relnamespace = 'public'::regnamespace
                    and relname <> 'alembic_version' loop
-        execute format('select exists (select from %s)', found.name) into is_dirty;
-        if is_dirty then dirty := concat_ws(', ', dirty, found.name); end if;
+        execute format('select count(*) from (select from %s limit 500) some_of_them', found) into rows;
+        if rows > 0 then dirty := dirty || found; end if;
+        many := many or rows = 500;
     end loop;
-    if dirty is not null then execute 'truncate ' || dirty || ' restart identity cascade'; end if;
+    if many then
+        execute 'truncate ' || array_to_string(dirty, ', ') || ' cascade';
+    else
+        set local session_replication_role = replica;  -- no triggers, in any order
+        foreach found in array dirty loop execute 'delete from ' || found; end loop;
+    end if;
     if to_regclass('travel.shift') is not null then update travel.shift set shift = '0'; end if;
 end $$;
 """
