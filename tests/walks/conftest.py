@@ -5,9 +5,9 @@ from __future__ import annotations
 import io
 from collections.abc import AsyncIterator, Iterator
 
-import asyncpg
 import pytest
 
+from tests.support.databases import Databases
 from tests.support.logs import captured_logs
 from tests.support.sandbox import SandboxProcess
 from tests.support.servers import VALKEY_DATABASES, Addresses
@@ -29,26 +29,26 @@ def mailchimp_of_walks() -> Iterator[SandboxProcess]:
 @pytest.fixture(scope="session")
 async def stage(
     servers: Addresses,
-    _administrator: asyncpg.Connection,
+    _databases: Databases,
     mailchimp_of_walks: SandboxProcess,
     worker_id: str,
 ) -> AsyncIterator[Stage]:
     """Shared: whoever uses it leaves every row as it was."""
     number = _redis_number(worker_id, 0)
-    async with open_stage(servers, _administrator, mailchimp_of_walks, number) as opened:
+    async with open_stage(servers, _databases, mailchimp_of_walks, number) as opened:
         yield opened
 
 
 @pytest.fixture
 async def own_stage(
     servers: Addresses,
-    _administrator: asyncpg.Connection,
+    _databases: Databases,
     mailchimp_of_walks: SandboxProcess,
     worker_id: str,
 ) -> AsyncIterator[Stage]:
     """The test's own, to do with as it likes."""
     number = _redis_number(worker_id, 1)
-    async with open_stage(servers, _administrator, mailchimp_of_walks, number) as opened:
+    async with open_stage(servers, _databases, mailchimp_of_walks, number) as opened:
         yield opened
 
 

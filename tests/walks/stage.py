@@ -31,6 +31,7 @@ from mcsync.features.sync import execute
 from mcsync.features.transactional import handover
 from mcsync.features.webhooks import registration
 from mcsync.models import Base
+from tests.support.databases import Databases
 from tests.support.organisations import Org, make_organisation, make_token
 from tests.support.sandbox import SandboxControl, SandboxProcess
 from tests.support.servers import TEMPLATE, Addresses
@@ -481,15 +482,12 @@ class Stage:
 @asynccontextmanager
 async def open_stage(
     servers: Addresses,
-    administrator: asyncpg.Connection,
+    databases: Databases,
     mailchimp: SandboxProcess,
     redis_number: int,
 ) -> AsyncIterator[Stage]:
     """A database of its own with both organisations furnished."""
-    name = f"walk_{uuid4().hex}"
-    await administrator.execute(
-        f'create database "{name}" template "{TEMPLATE}" strategy file_copy'
-    )
+    name = await databases.take(TEMPLATE)
     redis_url = servers.redis_url(redis_number)
     with Redis.from_url(redis_url) as redis:
         redis.flushdb()
@@ -520,4 +518,4 @@ async def open_stage(
         for tenant in (stage.ours, stage.theirs):
             await furnish(tenant, resources)
         yield stage
-    await administrator.execute(f'drop database "{name}" with (force)')
+    await databases.give_back(name, TEMPLATE)

@@ -2,7 +2,7 @@
 
 from mcsync.core.jobs.daily import DAILY_AT, last_due
 from mcsync.core.jobs.due import Due, ring_due, tick
-from mcsync.core.jobs.lease import FencedError, keep_alive, under_lease
+from mcsync.core.jobs.lease import FencedError, kept_alive, under_lease
 from mcsync.core.jobs.queue import (
     AUDIENCE_PULL,
     CAMPAIGN_STATS,
@@ -36,7 +36,7 @@ __all__ = [
     "Due",
     "FencedError",
     "JobQueue",
-    "keep_alive",
+    "kept_alive",
     "last_due",
     "ring_due",
     "tick",

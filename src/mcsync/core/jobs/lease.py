@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
 from typing import Any
 
 import structlog
@@ -16,7 +17,7 @@ class FencedError(Exception):
     """Another worker has taken this over: stop at once, write nothing."""
 
 
-async def keep_alive(
+async def _keep_alive(
     renew: Callable[[], Awaitable[object]], *, lease_seconds: int, **named: object
 ) -> None:
     """Renews a lease three times in its length, until cancelled; ``named`` says in the log whose it is.
@@ -30,6 +31,19 @@ async def keep_alive(
             await renew()
         except (DBAPIError, OSError) as error:
             _log.warning("lease_not_renewed", error=type(error).__name__, **named)
+
+
+@asynccontextmanager
+async def kept_alive(
+    renew: Callable[[], Awaitable[object]], *, lease_seconds: int, **named: object
+) -> AsyncIterator[None]:
+    """Keeps a lease alive during the block, which goes on to its end even where the lease is lost."""
+    pulse = asyncio.create_task(_keep_alive(renew, lease_seconds=lease_seconds, **named))
+    try:
+        yield
+    finally:
+        pulse.cancel()
+        await asyncio.gather(pulse, return_exceptions=True)
 
 
 async def under_lease(
@@ -48,7 +62,7 @@ async def under_lease(
     that does not look itself whether it should stop; once set, it is ended and handed over.
     """
     working = asyncio.create_task(work)
-    pulse = asyncio.create_task(keep_alive(renew, lease_seconds=lease_seconds, **named))
+    pulse = asyncio.create_task(_keep_alive(renew, lease_seconds=lease_seconds, **named))
     told = asyncio.create_task((stopping or asyncio.Event()).wait())
     try:
         await asyncio.wait({working, pulse, told}, return_when=asyncio.FIRST_COMPLETED)

@@ -102,7 +102,7 @@ select :org, :audience, a.h,
        case when a.status = 'unsubscribed'
             then case when {_ADMIN.format("a")} then 'others' else 'person' end end
 from arrived a
-order by a.h  -- two that write the same members do it in the same order, and never wait for each other
+order by a.h  -- whoever writes members locks them in this order: two at a time end in no deadlock
 on conflict (audience_id, address_hash) do update set
     email = coalesce(excluded.email, m.email),
     contact_id = excluded.contact_id,

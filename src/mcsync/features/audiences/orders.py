@@ -6,12 +6,16 @@ recorded for one person are ordered likewise, so that they need not wait for the
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
+
+from mcsync.core.db import after_commit, org_of
+from mcsync.core.jobs import ORDER, JobQueue
 
 # An order already open is made new again: the withdrawal behind this call is the later one, and what
 # was answered before it proves nothing. `everywhere` also reaches audiences whose mirror does not know
@@ -53,7 +57,7 @@ async def order_withdrawals_from(
     """Orders the withdrawal of every row of ``select_sql`` (``address_hash uuid, email text``).
 
     ``unwatched``: also in audiences that no segment uses, whose mirror knows nobody. Answers the audiences
-    that now have open orders: ring ``mailchimp-order`` for each after the commit.
+    that now have open orders, for :func:`ring_orders`.
     """
     rows = await session.execute(
         text(_PLACE.format(targets=select_sql)),
@@ -82,7 +86,7 @@ async def order_opt_ins_from(
 ) -> set[UUID]:
     """Asks that opt-ins (``address_hash uuid, email text``) be carried to the connected account now.
 
-    Answers the audiences that now have open orders: ring ``mailchimp-order`` for each after the commit.
+    Answers the audiences that now have open orders, for :func:`ring_orders`.
     """
     rows = await session.execute(text(_PLACE_OPT_INS.format(targets=select_sql)), params)
     return {row.audience_id for row in rows}
@@ -101,3 +105,12 @@ async def order_withdrawals(
         {"hashes": [h for h, _ in targets], "emails": [e for _, e in targets]},
         everywhere=everywhere,
     )
+
+
+def ring_orders(session: AsyncSession, jobs: JobQueue | None, audiences: Iterable[UUID]) -> None:
+    """Rings for the orders of these audiences once they are committed; without ``jobs`` others find them."""
+    if jobs is None:
+        return
+    org_id = org_of(session)
+    for audience_id in audiences:
+        after_commit(session, partial(jobs.ring, ORDER, audience_id, org_id, at_once=True))

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 from typing import Any, Final
 from uuid import UUID
 
@@ -19,13 +18,14 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from mcsync.core.auth import Actor
 from mcsync.core.crypto import HashKeys, keyed_hash
-from mcsync.core.db import after_commit, org_of
+from mcsync.core.db import org_of
 from mcsync.core.errors import BadRequestError, ConflictError
-from mcsync.core.jobs import ORDER, JobQueue
+from mcsync.core.jobs import JobQueue
 from mcsync.features.audiences.orders import (
     order_opt_ins_from,
     order_withdrawals,
     order_withdrawals_from,
+    ring_orders,
 )
 from mcsync.features.contacts.intake.addresses import Addresses
 from mcsync.features.preferences import left_behind, repository
@@ -187,7 +187,7 @@ async def withdraw(
     await _state_itself(session, actor, _WITHDRAW_ITSELF, address, now, source, proof)
     audiences = await order_withdrawals_from(session, repository.APPLIED, {}, everywhere=True)
     audiences |= await order_withdrawals(session, [(address.hash, address.email)], everywhere=True)
-    _ring(session, jobs, audiences)
+    ring_orders(session, jobs, audiences)
     return contacts, len(audiences)
 
 
@@ -210,7 +210,7 @@ async def opt_in(
             " Record a newer consent, or let the person confirm with the status pending.",
             code="opt_in_not_newer",
         )
-    _ring(session, jobs, await order_opt_ins_from(session, repository.APPLIED, {}))
+    ring_orders(session, jobs, await order_opt_ins_from(session, repository.APPLIED, {}))
     return contacts
 
 
@@ -247,9 +247,3 @@ async def _state_itself(
             "actor_kind": actor.kind, "actor_id": actor.id, **numbers(),
         },
     )  # fmt: skip
-
-
-def _ring(session: AsyncSession, jobs: JobQueue, audiences: set[UUID]) -> None:
-    org_id = org_of(session)
-    for audience_id in audiences:
-        after_commit(session, partial(jobs.ring, ORDER, audience_id, org_id, at_once=True))

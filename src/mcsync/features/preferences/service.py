@@ -6,10 +6,9 @@ it, and is lifted only by a later opt-in (``design.md`` 6; later is by the time 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import partial
 from typing import Any, Final
 from uuid import UUID
 
@@ -18,13 +17,17 @@ from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from mcsync.core.auth import Actor
-from mcsync.core.db import after_commit, look_up_by_key
+from mcsync.core.db import look_up_by_key
 from mcsync.core.errors import BadRequestError, ConflictError, FieldProblem, NotFoundError
-from mcsync.core.jobs import ORDER, JobQueue
+from mcsync.core.jobs import JobQueue
 from mcsync.core.resources import Resources
 from mcsync.core.web.paging import PageParams, encode_cursor
 from mcsync.features import audit
-from mcsync.features.audiences.orders import order_opt_ins_from, order_withdrawals_from
+from mcsync.features.audiences.orders import (
+    order_opt_ins_from,
+    order_withdrawals_from,
+    ring_orders,
+)
 from mcsync.features.audit import AuditAction
 from mcsync.features.contacts.consent import ConsentCounts
 from mcsync.features.preferences import by_address, events, repository
@@ -187,7 +190,7 @@ async def record(
     if status == "opted_out":
         await _order(session, jobs)
     elif status == "opted_in":
-        _ring(session, jobs, await order_opt_ins_from(session, repository.APPLIED, {}))
+        ring_orders(session, jobs, await order_opt_ins_from(session, repository.APPLIED, {}))
     audit.record(
         session,
         actor,
@@ -332,15 +335,7 @@ async def _order(
         session, repository.APPLIED, {},
         everywhere=many is None, unwatched=many is not None and many <= _FEW and unwatched,
     )  # fmt: skip
-    _ring(session, jobs, audiences)
-
-
-def _ring(session: AsyncSession, jobs: JobQueue | None, audiences: Iterable[UUID]) -> None:
-    if jobs is None:
-        return
-    org_id = session.info["org_id"]
-    for audience_id in audiences:
-        after_commit(session, partial(jobs.ring, ORDER, audience_id, org_id, at_once=True))
+    ring_orders(session, jobs, audiences)
 
 
 async def _view(session: AsyncSession, entity_type: str, entity_id: str) -> EntityPreference:

@@ -51,8 +51,13 @@ class Weather:
         await asyncio.sleep(random.random() * min(10.0, 0.25 * 2 ** min(self._misses, 6)))  # noqa: S311
 
 
-async def in_lanes(step: Callable[[], Awaitable[bool]], *, lanes: int, check: Check) -> None:
-    """Runs ``step`` in several lanes until each says that nothing is left; the first error ends all."""
+async def in_lanes(
+    step: Callable[[], Awaitable[bool]], *, lanes: int, rows: int, each: int, check: Check
+) -> None:
+    """Runs ``step`` in several lanes until each says that nothing is left; the first error ends all.
+
+    No more lanes than it takes steps of ``each`` rows to do them all; none for no rows.
+    """
 
     async def lane() -> None:
         while await step():
@@ -64,7 +69,7 @@ async def in_lanes(step: Callable[[], Awaitable[bool]], *, lanes: int, check: Ch
             await check()
 
     watching = asyncio.create_task(watch())
-    tasks = {asyncio.create_task(lane()) for _ in range(lanes)}
+    tasks = {asyncio.create_task(lane()) for _ in range(min(lanes, -(-rows // each)))}
     open_lanes = set(tasks)
     try:
         while open_lanes:

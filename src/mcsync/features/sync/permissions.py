@@ -133,8 +133,10 @@ class Ticking:
             await self._check()
             after = await self._look(after)
             if self._open:
-                lanes = min(self._lanes, -(-len(self._open) // SINGLES))
-                await in_lanes(self._few, lanes=lanes, check=self._check)
+                await in_lanes(
+                    self._few, lanes=self._lanes, rows=len(self._open), each=SINGLES,
+                    check=self._check,
+                )  # fmt: skip
 
     async def _look(self, after: UUID) -> UUID | None:
         """Fills ``_open`` from the next members; answers how far it came, None at the end."""

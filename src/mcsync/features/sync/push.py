@@ -105,11 +105,9 @@ class Push:
     async def _in_lanes(
         self, step: Callable[[], Awaitable[bool]], actions: Sequence[str], size: int
     ) -> None:
-        """No more lanes than there are steps of so many rows."""
         left = await self._left(*actions, most=self._lanes * size)
         if left:
-            lanes = min(self._lanes, -(-left // size))
-            await in_lanes(step, lanes=lanes, check=self._check)
+            await in_lanes(step, lanes=self._lanes, rows=left, each=size, check=self._check)
 
     async def _take(self, actions: Sequence[str], most: int) -> calls.Taken | None:
         """The next call's rows. Goes on where the last one ended, and looks once more from the start:

@@ -96,7 +96,7 @@ from (select t.*, k.place, k.last_changed is null or t.last_changed is null
           h uuid, email text, action text, reason text, status text, last_changed timestamptz,
           contact_id text, opt timestamptz, signup timestamptz, created boolean, signed boolean, cause text,
           payload_hash uuid, payload_tags text, feeder uuid, given_at timestamptz)
-          order by h) t  -- as a pull merges, so that neither waits for the other
+          order by h) t  -- in the order in which a pull merges, see mirror
       cross join lateral (
           select ctid as place, last_changed from audience_members
           where audience_id = :audience and address_hash = t.h for update) k) o

@@ -19,7 +19,7 @@ import structlog
 from mcsync.core.auth import Actor
 from mcsync.core.crypto import SecretError
 from mcsync.core.errors import ConflictError
-from mcsync.core.jobs import FencedError, keep_alive
+from mcsync.core.jobs import FencedError, kept_alive
 from mcsync.core.resources import Resources
 from mcsync.features import audit
 from mcsync.features.audit import AuditAction
@@ -72,29 +72,21 @@ async def work_on(resources: Resources, org_id: UUID, message_id: UUID, *, owner
     if held is None:
         return False
     work = _Handover(resources, held)
-    pulse = asyncio.create_task(_pulse(resources, held))
-    try:
-        await work.go()
-    except asyncio.CancelledError:
-        # a deploy: whoever is next looks what became of it
-        await asyncio.shield(work.later(None, 0.0))
-        raise
-    finally:
-        pulse.cancel()
-        await asyncio.gather(pulse, return_exceptions=True)
-    return True
-
-
-async def _pulse(resources: Resources, held: Claimed) -> None:
-    """Keeps the lease while the call is under way; lost, the answer is recorded all the same."""
-    lease = resources.settings.run_lease_seconds
 
     async def renew() -> None:
-        async with resources.db.transaction(held.org_id) as session:
+        async with resources.db.transaction(org_id) as session:
             if not await repository.renew(session, held, lease_seconds=lease):
                 raise FencedError
 
-    await keep_alive(renew, lease_seconds=lease, message_id=str(held.id))
+    # lost, the answer is recorded all the same
+    async with kept_alive(renew, lease_seconds=lease, message_id=str(held.id)):
+        try:
+            await work.go()
+        except asyncio.CancelledError:
+            # a deploy: whoever is next looks what became of it
+            await asyncio.shield(work.later(None, 0.0))
+            raise
+    return True
 
 
 class _Handover:

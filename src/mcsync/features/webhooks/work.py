@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from mcsync.core.auth import Actor
 from mcsync.core.errors import ConflictError, UpstreamRefusedError
-from mcsync.core.jobs import WEBHOOK, keep_alive
+from mcsync.core.jobs import WEBHOOK, kept_alive
 from mcsync.core.resources import Resources
 from mcsync.features.audiences import mirror
 from mcsync.features.connection import service as connection
@@ -109,17 +109,12 @@ class _Work:
             async with self._transaction() as session:
                 await inbox.renew_events(session, events, lease_seconds=_LEASE_SECONDS)
 
-        pulse = asyncio.create_task(
-            keep_alive(renew, lease_seconds=_LEASE_SECONDS, audience=str(self._audience_id))
-        )
-        try:
-            await self.on(events)
-        except Exception as error:
-            await self._later(events, type(error).__name__, first=2, most=300)
-            raise
-        finally:
-            pulse.cancel()
-            await asyncio.gather(pulse, return_exceptions=True)
+        async with kept_alive(renew, lease_seconds=_LEASE_SECONDS, audience=str(self._audience_id)):
+            try:
+                await self.on(events)
+            except Exception as error:
+                await self._later(events, type(error).__name__, first=2, most=300)
+                raise
 
     async def on(self, events: Sequence[Event]) -> None:
         """Works on the events; whatever fails is tried again later."""
