@@ -283,11 +283,13 @@ class World:
         """The staff makes a tag."""
         await self._staff("POST", "segments", {"name": name, "static_segment": []})
 
-    async def make_field(self, tag: str, kind: str, *, choices: Sequence[str] = ()) -> None:
+    async def make_field(
+        self, tag: str, kind: str, *, choices: Sequence[str] = (), **options: Any
+    ) -> None:
         """The staff makes a merge field."""
-        options = {"choices": list(choices)} if choices else {}
+        given = options | ({"choices": list(choices)} if choices else {})
         await self._staff(
-            "POST", "merge-fields", {"tag": tag, "name": tag, "type": kind, "options": options}
+            "POST", "merge-fields", {"tag": tag, "name": tag, "type": kind, "options": given}
         )
 
     async def require_field(self, tag: str) -> None:

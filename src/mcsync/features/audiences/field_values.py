@@ -244,7 +244,7 @@ def _number(value: str, value_format: str | None) -> str | None:
         return None
     bare = "".join(c for c in value if c not in form.group).replace(form.mark, ".")
     number = Decimal(bare)
-    return f"{abs(number) if not number else number:f}"
+    return f"{number or abs(number):f}"
 
 
 def _us_phone(value: str) -> str | None:
@@ -255,7 +255,7 @@ def _us_phone(value: str) -> str | None:
     return f"({digits[:3]}) {digits[3:6]}-{digits[6:]}"
 
 
-_CENTURY_TURNS: Final = 69
+CENTURY_TURNS: Final = 69
 """Two digits of a year: 00 to 68 are of this century, 69 to 99 of the last one, as POSIX reads them."""
 LEAP_YEAR: Final = 2000
 """The year of a day without one: 29 February is a birthday."""
@@ -270,7 +270,7 @@ def _date(value: str, forms: tuple[DateForm, ...]) -> str | None:
             }
             year = given.get("y", LEAP_YEAR)
             if "yy" in given:
-                year = given["yy"] + (2000 if given["yy"] < _CENTURY_TURNS else 1900)
+                year = given["yy"] + (2000 if given["yy"] < CENTURY_TURNS else 1900)
             month, day = given["m"], given["d"]
             exists = year and 1 <= month <= 12 and 1 <= day <= _days(year, month)
             return f"{year:04d}-{month:02d}-{day:02d}" if exists else None

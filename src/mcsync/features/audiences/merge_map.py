@@ -1,16 +1,23 @@
 """Which of a contact's data feeds which merge field of an audience. Pure: no I/O.
 
-A map says ``{TAG: source}``. It belongs to the audience, not to a segment: two segments on one
-audience must not fight over FNAME. Until somebody sets one, a proposal made from the fields' tags and
-names is in force.
+A map says ``{TAG: source}``, or ``{TAG: {"from": source, "format": format}}`` where values are written in
+a format of their own. It belongs to the audience, not to a segment: two segments on one audience must not
+fight over FNAME. Until somebody sets one, a proposal made from the fields' tags and names is in force.
+Tags are matched whatever their case; a field that is renamed at Mailchimp is followed by its ``merge_id``.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from dataclasses import dataclass, replace
+from typing import Any, Final, TypeAlias
+
+from mcsync.features.audiences.field_values import format_problem
+
+Entry: TypeAlias = str | Mapping[str, str]
+"""What feeds one field: a source, or ``{"from": source, "format": format}``."""
+MergeMap: TypeAlias = Mapping[str, Entry]
 
 SOURCES: Final = (
     "firstName",
@@ -108,6 +115,16 @@ class MapProblem:
     message: str
 
 
+def source_of(entry: Entry) -> str:
+    """The source that an entry of a map names."""
+    return entry if isinstance(entry, str) else entry["from"]
+
+
+def format_of(entry: Entry) -> str | None:
+    """The format that an entry of a map names for its values."""
+    return None if isinstance(entry, str) else entry.get("format")
+
+
 def is_source(source: str) -> bool:
     """Whether the text names something a contact has."""
     if source in SOURCES:
@@ -133,36 +150,48 @@ def proposed_map(fields: Sequence[Field]) -> dict[str, str]:
 
 
 def map_in_force(
-    stored: Mapping[str, str] | None, fields: Sequence[Field], *, known: bool
-) -> dict[str, str]:
+    stored: MergeMap | None, fields: Sequence[Field], *, known: bool
+) -> dict[str, Entry]:
     """The stored map, less tags that Mailchimp no longer has, or else the proposal.
 
-    ``known``: ``fields`` were read from Mailchimp at least once; until then no tag is doubted.
+    Tags come out as Mailchimp spells them. ``known``: ``fields`` were read from Mailchimp at least once;
+    until then no tag is doubted.
     """
     if stored is None:
-        return proposed_map(fields)
-    tags = {field.tag for field in fields}
-    return {tag: source for tag, source in sorted(stored.items()) if tag in tags or not known}
+        return dict(proposed_map(fields))
+    if not known:
+        return dict(sorted(stored.items()))
+    spelled = {field.tag.upper(): field.tag for field in fields}
+    found = {spelled[t.upper()]: e for t, e in stored.items() if t.upper() in spelled}
+    return dict(sorted(found.items()))
 
 
-def unfed_required(fields: Sequence[Field], in_force: Mapping[str, str]) -> list[str]:
+def gone_tags(stored: MergeMap | None, fields: Sequence[Field], *, known: bool) -> list[str]:
+    """Tags of the stored map whose field Mailchimp no longer has: nothing is sent for them."""
+    tags = {field.tag.upper() for field in fields}
+    return sorted(tag for tag in stored or () if known and tag.upper() not in tags)
+
+
+def unfed_required(fields: Sequence[Field], in_force: MergeMap) -> list[str]:
     """Tags of required fields that the map feeds nothing: Mailchimp would refuse such members."""
-    return [field.tag for field in fields if field.required and field.tag not in in_force]
+    fed = {tag.upper() for tag in in_force}
+    return [field.tag for field in fields if field.required and field.tag.upper() not in fed]
 
 
 def checked_map(
-    wanted: Mapping[str, str], fields: Sequence[Field]
-) -> tuple[dict[str, str], list[MapProblem]]:
+    wanted: MergeMap, fields: Sequence[Field]
+) -> tuple[dict[str, Entry], list[MapProblem]]:
     """The map with tags spelled as Mailchimp spells them, and what is wrong with it.
 
-    A problem's code is ``unknown_tag``, ``duplicate_tag``, ``unknown_source`` or
-    ``incompatible_type``.
+    A problem's code is ``unknown_tag``, ``duplicate_tag``, ``unknown_source``, ``incompatible_type`` or
+    ``invalid_format``.
     """
     by_tag = {field.tag.upper(): field for field in fields}
-    checked: dict[str, str] = {}
+    checked: dict[str, Entry] = {}
     problems: list[MapProblem] = []
-    for tag, source in wanted.items():
+    for tag, entry in wanted.items():
         field = by_tag.get(tag.upper())
+        source, value_format = source_of(entry), format_of(entry)
         if field is None:
             problems.append(MapProblem(tag, "unknown_tag", _unknown_tag(tag)))
         elif field.tag in checked:
@@ -171,9 +200,61 @@ def checked_map(
             problems.append(MapProblem(tag, "unknown_source", _SOURCE_HELP))
         elif message := _incompatible(source, field):
             problems.append(MapProblem(tag, "incompatible_type", message))
-        else:
+        elif value_format is None:
             checked[field.tag] = source
+        elif message := format_problem(field.type, value_format):
+            problems.append(MapProblem(tag, "invalid_format", message))
+        else:
+            checked[field.tag] = {"from": source, "format": value_format}
     return checked, problems
+
+
+def renamed_tags(before: Sequence[Field], now: Sequence[Field]) -> dict[str, str]:
+    """Old tag to new tag of each field that Mailchimp shows under another tag than before."""
+    tags = {field.merge_id: field.tag for field in now if field.merge_id is not None}
+    return {
+        field.tag: tags[field.merge_id]
+        for field in before
+        if field.merge_id in tags and tags[field.merge_id] != field.tag
+    }
+
+
+def followed_map(
+    stored: MergeMap | None, before: Sequence[Field], now: Sequence[Field]
+) -> dict[str, Entry] | None:
+    """The map to be stored now that Mailchimp's fields have changed.
+
+    A renamed field keeps its entry, under its new tag; the entry of a deleted one stays, and is shown as
+    gone. A proposal becomes a stored map where it would otherwise stop to feed a field without a word.
+    """
+    renamed = {old.upper(): new for old, new in renamed_tags(before, now).items()}
+    taken = set(renamed.values())
+    if stored is not None:
+        kept = {t: e for t, e in stored.items() if t.upper() not in renamed and t not in taken}
+        return kept | {renamed[t.upper()]: e for t, e in stored.items() if t.upper() in renamed}
+    proposal = proposed_map(now)
+    fed = set(proposal.values())
+    unfed = {
+        renamed.get(tag.upper(), tag): source
+        for tag, source in proposed_map(before).items()
+        if source not in fed
+    }
+    return {**proposal, **unfed} if unfed else None
+
+
+def redefined_tags(before: Sequence[Field], now: Sequence[Field]) -> set[str]:
+    """Tags, in upper case, of fields that are new, gone, renamed or take other values than before.
+
+    A field's name is not looked at: it decides nothing about values.
+    """
+    known = {field.merge_id or field.tag: field for field in before}
+    found = {field.merge_id or field.tag: field for field in now}
+    tags: set[str] = set()
+    for key in known.keys() | found.keys():
+        old, new = known.get(key), found.get(key)
+        if old is None or new is None or replace(old, name="") != replace(new, name=""):
+            tags |= {field.tag.upper() for field in (old, new) if field is not None}
+    return tags
 
 
 _SOURCE_HELP: Final = f"The source must be one of {', '.join(SOURCES)}, or attributes. followed by an attribute's name."

@@ -67,7 +67,8 @@ class Member(OrgScopedRow, ChangeTracked, Base):
     ``left``. ``archived_by_us``: archived by our call while subscribed. ``pending_added_at``: added by us
     as pending and not seen subscribed since. ``asked_again_at``: the opt-in (its ``given_at``) for which
     a confirmation was last asked of a person who had unsubscribed. ``payload_hash``, ``payload_tags``: the
-    merge fields Mailchimp last accepted, and those of them that were not empty. ``fed_by``: the contact
+    merge fields Mailchimp last accepted, and those of them that were not empty. ``unreadable``: tags of fields that were left out of them,
+    because Mailchimp does not take the contact's value. ``fed_by``: the contact
     whose fields they were. ``hold_until``: Mailchimp posted that this person left, and the member was not
     read since; until then nothing is sent that adds or changes it. ``requested_at``: the person (a form
     post, or an operator for them) asked to be subscribed and Mailchimp asks for confirmation; its coming
@@ -101,6 +102,7 @@ class Member(OrgScopedRow, ChangeTracked, Base):
     requested_at: Mapped[datetime | None]
     payload_hash: Mapped[UUID | None]
     payload_tags: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
+    unreadable: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
     fed_by: Mapped[UUID | None]
     permissions_pushed: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
     pushed_at: Mapped[datetime | None]
@@ -112,6 +114,12 @@ class Member(OrgScopedRow, ChangeTracked, Base):
         Index("ix_audience_members_contact", "audience_id", "contact_id"),
         Index("ix_audience_members_changed", "audience_id", "changed_xid"),
         Index("ix_audience_members_fed_by", "audience_id", "fed_by"),
+        Index(
+            "ix_audience_members_unreadable",
+            "audience_id",
+            "address_hash",
+            postgresql_where=text("unreadable is not null"),
+        ),
         Index(
             "ix_audience_members_held",
             "audience_id",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -12,7 +13,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from mcsync.core.db import org_of
-from mcsync.features.audiences.merge_map import Field
+from mcsync.features.audiences.merge_map import Entry, Field
 from mcsync.features.audiences.models import Audience, Member
 from mcsync.features.audiences.permissions import Permission
 from mcsync.features.connection.models import Connection
@@ -162,12 +163,49 @@ async def store_fields(
 
 
 async def store_map(
-    session: AsyncSession, audience_id: UUID, merge_map: dict[str, str] | None
+    session: AsyncSession, audience_id: UUID, merge_map: dict[str, Entry] | None
 ) -> None:
     """Keeps the merge-field map; None goes back to the proposal."""
     await session.execute(
         update(Audience).where(Audience.id == audience_id).values(merge_field_map=merge_map)
     )
+
+
+async def rename_pushed(
+    session: AsyncSession, audience_id: UUID, renamed: Mapping[str, str]
+) -> None:
+    """Fields have other tags by now: what was last sent to members is known under those."""
+    await session.execute(
+        text(
+            """update audience_members set payload_tags = array(
+                   select coalesce(cast(:renamed as jsonb) ->> tag, tag) from unnest(payload_tags) tag)
+               where audience_id = :audience and payload_tags && cast(:old as text[])"""
+        ),
+        {
+            "audience": audience_id,
+            "renamed": json.dumps(dict(renamed)),
+            "old": list(renamed),
+        },
+    )
+
+
+async def forget_field_refusals(
+    session: AsyncSession, audience_id: UUID, tags: Collection[str]
+) -> int:
+    """These fields (tags in upper case) take other values by now: what was refused for them may be taken.
+
+    Also refusals about a field that Mailchimp did not name. Answers how many there were.
+    """
+    gone = await session.execute(
+        text(
+            """delete from audience_refusals where audience_id = :audience and (
+                   upper(regexp_replace(field, '^.*[.]', '')) = any(cast(:tags as text[]))
+                   or (code in ('required_field_missing', 'invalid_value', 'incomplete_address')
+                       and coalesce(field, '') in ('', 'merge_fields')))"""
+        ),
+        {"audience": audience_id, "tags": sorted(tags)},
+    )
+    return int(gone.rowcount)  # type: ignore[attr-defined]
 
 
 async def store_permissions(

@@ -78,9 +78,11 @@ async def set_merge_fields(
     The map is shared by all segments of the audience. It is checked against the fields that the
     audience has at Mailchimp now; any entry that cannot stand is named in `errors` with
     `invalid_merge_map`, and nothing changes. `"map": null` goes back to the proposed map. The next
-    sync writes the values of all members anew where they differ.
+    sync writes the values of all members anew where they differ. A value that a field does not take (no
+    date, none of its choices) is not sent, so that Mailchimp keeps the one it has; segments.preview
+    counts such values.
     """
-    return await service.set_merge_fields(resources, actor, body.audience_id, body.map)
+    return await service.set_merge_fields(resources, actor, body.audience_id, body.entries())
 
 
 @_audiences.post(

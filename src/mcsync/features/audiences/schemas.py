@@ -10,6 +10,7 @@ from pydantic.config import JsonDict
 
 from mcsync.core.web.problems import register_problem
 from mcsync.core.web.schemas import RequestModel, ResponseModel
+from mcsync.features.audiences.merge_map import Entry
 
 AudienceId = Annotated[
     str,
@@ -98,6 +99,20 @@ class MergeFieldView(ResponseModel):
     choices: list[str] = Field(description="What a radio or dropdown field takes; else empty.")
 
 
+class FeedView(ResponseModel):
+    """What feeds a merge field whose values are written in a format of their own."""
+
+    source: str = Field(alias="from")
+    format: str
+
+
+class WarningView(ResponseModel):
+    """Something that needs attention, while everything else goes on."""
+
+    code: str = Field(description="Stable, such as `merge_field_gone`.")
+    message: str = Field(description="What it is, and what to do.")
+
+
 class MarketingPermissionView(ResponseModel):
     """One of the audience's GDPR texts, and what ticks it."""
 
@@ -127,8 +142,8 @@ class AudienceView(ResponseModel):
     merge_fields_at: datetime | None = Field(
         description="When the fields were last read at Mailchimp."
     )
-    map: dict[str, str] = Field(
-        description="Merge tag to source: what feeds each field at the next sync."
+    map: dict[str, str | FeedView] = Field(
+        description="Merge tag to source, or to source and format: what feeds each field at the next sync."
     )
     proposed: bool = Field(
         description="`true`: nobody has set a map; this one is guessed from tags and names."
@@ -145,6 +160,22 @@ class AudienceView(ResponseModel):
     )
 
 
+class Feed(RequestModel):
+    """What feeds a merge field, and in which format its values are written."""
+
+    source: Source = Field(alias="from", description="As the plain text would be.")
+    format: Annotated[str, StringConstraints(min_length=1, max_length=20)] | None = Field(
+        default=None,
+        description="Of a date or birthday field: `DD` or `D`, `MM` or `M`, `YYYY` or `YY`, and what stands"
+        " between them, such as `DD.MM.YYYY` or `DD/MM`. Of a number field: one of `1234.56`,"
+        " `1,234.56`, `1234,56`, `1.234,56`, `1 234,56` and `1'234.56`.",
+    )
+
+    def entry(self) -> Entry:
+        """The form that a map keeps."""
+        return {"from": self.source, "format": self.format} if self.format else self.source
+
+
 class SetMergeFieldsInput(RequestModel):
     """The whole map: what is not in it is not fed."""
 
@@ -158,6 +189,7 @@ class SetMergeFieldsInput(RequestModel):
                         "LNAME": "lastName",
                         "DEPT": "department",
                         "COSTC": "attributes.costCentre",
+                        "HIRED": {"from": "attributes.hired", "format": "DD.MM.YYYY"},
                     },
                 }
             ]
@@ -165,12 +197,19 @@ class SetMergeFieldsInput(RequestModel):
     )
 
     audience_id: AudienceId
-    map: dict[Tag, Source] | None = Field(
-        description="Merge tag to source: `firstName`, `lastName`, `department`, `location`,"
-        " `employmentType`, `employmentStatus`, `entityType`, `entityId` or `attributes.<name>`."
+    map: dict[Tag, Source | Feed] | None = Field(
+        description="Merge tag, whatever its case, to source: `firstName`, `lastName`, `department`, `location`,"
+        " `employmentType`, `employmentStatus`, `entityType`, `entityId` or `attributes.<name>`; or to"
+        ' `{"from": source, "format": format}`.'
         " `null` goes back to the proposal.",
         max_length=100,
     )
+
+    def entries(self) -> dict[str, Entry] | None:
+        """The map as it is checked and kept."""
+        if self.map is None:
+            return None
+        return {tag: f.entry() if isinstance(f, Feed) else f for tag, f in self.map.items()}
 
 
 class PermissionFeed(RequestModel):

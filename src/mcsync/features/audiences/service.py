@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -16,9 +16,17 @@ from mcsync.core.resources import Resources
 from mcsync.features import audit
 from mcsync.features.audiences import repository
 from mcsync.features.audiences.merge_map import (
+    Entry,
     Field,
+    MergeMap,
     checked_map,
+    followed_map,
+    format_of,
+    gone_tags,
     map_in_force,
+    redefined_tags,
+    renamed_tags,
+    source_of,
     unfed_required,
 )
 from mcsync.features.audiences.models import Audience
@@ -28,10 +36,12 @@ from mcsync.features.audiences.schemas import (
     AudienceSummary,
     AudienceView,
     CreatedMergeFields,
+    FeedView,
     MarketingPermissionView,
     MergeFieldView,
     NewMergeField,
     RefusedField,
+    WarningView,
 )
 from mcsync.features.audit import AuditAction
 from mcsync.features.connection import service as connection
@@ -44,6 +54,7 @@ __all__ = [
     "get",
     "list_audiences",
     "locked",
+    "merge_fields",
     "merge_map",
     "permissions_fed",
     "read_anew",
@@ -51,6 +62,7 @@ __all__ = [
     "set_merge_fields",
     "store_lists",
     "touch_definition",
+    "warnings",
 ]
 
 FIELDS_ARE_FRESH = timedelta(minutes=5)
@@ -59,11 +71,34 @@ FIELDS_ARE_FRESH = timedelta(minutes=5)
 _WEATHER = (mailchimp.TransientError, mailchimp.ThrottledError)
 
 
-def merge_map(audience: Audience) -> dict[str, str]:
-    """The merge-field map in force, ``{TAG: source}``: the stored one, or the proposal."""
+def merge_map(audience: Audience) -> dict[str, Entry]:
+    """The merge-field map in force: the stored one, or the proposal."""
     fields = Field.stored(audience.merge_fields)
     known = audience.merge_fields_at is not None
     return map_in_force(audience.merge_field_map, fields, known=known)
+
+
+def merge_fields(audience: Audience) -> dict[str, Field]:
+    """The mirrored merge fields, by their tags as Mailchimp spells them."""
+    return {field.tag: field for field in Field.stored(audience.merge_fields)}
+
+
+def warnings(audience: Audience) -> list[WarningView]:
+    """What of the audience needs somebody's attention, though everything else goes on."""
+    gone = gone_tags(
+        audience.merge_field_map,
+        Field.stored(audience.merge_fields),
+        known=audience.merge_fields_at is not None,
+    )
+    return [
+        WarningView(
+            code="merge_field_gone",
+            message=f"Mailchimp no longer has the merge field {tag} of {audience.name}: its values are not"
+            " sent, all other fields are. Create the field again with audiences.createMergeFields, or"
+            " leave it out of audiences.setMergeFields.",
+        )
+        for tag in gone
+    ]
 
 
 def permissions_fed(audience: Audience) -> tuple[str, ...]:
@@ -99,10 +134,12 @@ async def view(session: AsyncSession, audience: Audience) -> AudienceView:
             for field in fields
         ],
         merge_fields_at=audience.merge_fields_at,
-        map=in_force,
+        map={tag: _entry_view(entry) for tag, entry in in_force.items()},
         proposed=audience.merge_field_map is None,
         unfed_required=unfed_required(fields, in_force),
-        unknown_tags=sorted(set(audience.merge_field_map or {}) - set(in_force)),
+        unknown_tags=gone_tags(
+            audience.merge_field_map, fields, known=audience.merge_fields_at is not None
+        ),
         permissions=[
             MarketingPermissionView(
                 marketing_permission_id=each.id,
@@ -112,6 +149,13 @@ async def view(session: AsyncSession, audience: Audience) -> AudienceView:
             for each in Permission.stored(audience.marketing_permissions)
         ],
     )
+
+
+def _entry_view(entry: Entry) -> str | FeedView:
+    value_format = format_of(entry)
+    if value_format is None:
+        return source_of(entry)
+    return FeedView(source=source_of(entry), format=value_format)
 
 
 async def list_audiences(resources: Resources, actor: Actor) -> list[AudienceSummary]:
@@ -190,7 +234,7 @@ async def get(
 
 
 async def set_merge_fields(
-    resources: Resources, actor: Actor, list_id: str, wanted: Mapping[str, str] | None
+    resources: Resources, actor: Actor, list_id: str, wanted: MergeMap | None
 ) -> AudienceView:
     """Stores the audience's merge-field map (None: back to the proposal).
 
@@ -279,8 +323,9 @@ async def refresh_merge_fields(
 ) -> Audience:
     """Reads merge fields and marketing permissions into the mirror; answers the audience as it then is.
 
-    Where that changes what is fed (a proposal that now finds a field, a mapped field that was
-    deleted), the next plan looks at every address again. ``client``: the caller's own; without it the
+    Fields that were renamed are followed. Where a definition changed, what Mailchimp refused about the field
+    is forgotten. Where that, or a proposal that now finds a field, changes what is sent, the next plan
+    looks at every address again. ``client``: the caller's own; without it the
     live connection's, which keeps that connection's status true. Raises ``MailchimpError``; its
     ``NotFoundError`` means that the audience is gone.
     """
@@ -292,15 +337,34 @@ async def refresh_merge_fields(
     async with resources.db.transaction(org_id) as session:
         before = await locked(session, audience.id)
         was = merge_map(before), permissions_fed(before)
-        await repository.store_fields(
-            session, audience.id, [_field(field) for field in fields], resources.clock()
-        )
+        told = [_field(field) for field in fields]
+        redefined = await _follow(session, before, told)
+        await repository.store_fields(session, audience.id, told, resources.clock())
         if permissions not in (None, list(Permission.stored(before.marketing_permissions))):
             await repository.store_permissions(session, audience.id, permissions)
         stored = await locked(session, audience.id)
-        if (merge_map(stored), permissions_fed(stored)) != was:
+        if redefined or (merge_map(stored), permissions_fed(stored)) != was:
             await touch_definition(session, audience.id)
         return stored
+
+
+async def _follow(session: AsyncSession, before: Audience, now: Sequence[Field]) -> bool:
+    """Map, members and refusals follow the fields; whether values may be read otherwise than before."""
+    if before.merge_fields_at is None:
+        return False
+    were = Field.stored(before.merge_fields)
+    redefined = redefined_tags(were, now)
+    if not redefined:
+        return False
+    followed = followed_map(before.merge_field_map, were, now)
+    if followed != before.merge_field_map:
+        await repository.store_map(session, before.id, followed)
+    renamed = renamed_tags(were, now)
+    if renamed:
+        await repository.rename_pushed(session, before.id, renamed)
+    forgotten = await repository.forget_field_refusals(session, before.id, redefined)
+    fed = {tag.upper() for tag in merge_map(before)}
+    return forgotten > 0 or not fed.isdisjoint(redefined)
 
 
 async def _read_fields(

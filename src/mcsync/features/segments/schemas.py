@@ -12,7 +12,7 @@ from pydantic.config import JsonDict
 
 from mcsync.core.web.problems import register_problem
 from mcsync.core.web.schemas import RequestModel, ResponseModel
-from mcsync.features.audiences.schemas import AudienceId
+from mcsync.features.audiences.schemas import AudienceId, WarningView
 from mcsync.features.segments.filters import ATTRIBUTES, COLUMNS
 
 SegmentType = Literal["employee", "vendor", "mixed"]
@@ -219,6 +219,7 @@ class SegmentView(ResponseModel):
                     "status": "synced",
                     "statusCode": None,
                     "statusDetail": None,
+                    "warnings": [],
                     "version": 1,
                     "lastSyncedAt": "2026-11-23T05:00:09Z",
                     "createdAt": "2026-11-20T14:03:51Z",
@@ -244,6 +245,10 @@ class SegmentView(ResponseModel):
         description="Why the status is `error`, for programs, such as `approval_needed`."
     )
     status_detail: str | None = Field(description="The same for people, with what to do.")
+    warnings: list[WarningView] = Field(
+        description="What of the audience needs attention, while the segment goes on being synced: a merge"
+        " field that was deleted at Mailchimp (`merge_field_gone`)."
+    )
     version: int = Field(description="Grows with every change of the definition.")
     last_synced_at: datetime | None
     created_at: datetime

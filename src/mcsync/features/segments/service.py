@@ -75,6 +75,7 @@ def view(segment: Segment, audience: Audience) -> SegmentView:
         status=cast("SegmentStatus", segment.current_status),
         status_code=segment.status_code,
         status_detail=segment.status_detail,
+        warnings=audiences.warnings(audience),
         version=segment.version,
         last_synced_at=segment.last_synced_at,
         created_at=segment.created_at,

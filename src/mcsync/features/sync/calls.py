@@ -32,7 +32,8 @@ taken without knowing of the withdrawal, and every later taker knows of it."""
 class Row:
     """One member of a taken call, as the statement that decides it answers.
 
-    ``body`` is its JSON, ready to be sent; ``fields`` its merge fields alone, where a single call is made.
+    ``payload_tags``: of the fields sent that are not empty; ``unreadable``: of those left out because Mailchimp
+    does not take the contact's value. ``body`` is its JSON, ready to be sent; ``fields`` its merge fields alone, where a single call is made.
     ``signed``: it carries a ``timestamp_signup``, so that one in the answer is no sign of an earlier call.
     """
 
@@ -44,6 +45,7 @@ class Row:
     status: str
     wanted_status: str
     payload_tags: str
+    unreadable: str
     payload_hash: UUID | None
     feeder: UUID | None
     given_at: datetime | None
@@ -126,6 +128,7 @@ cand as materialized (select distinct mh from picked),
 select p.seq, d.mh, d.email, d.action, d.reason, d.status, d.wanted_status,
        array_to_string(array(select e.key from jsonb_each(d.payload) e where e.value <> '""'), ',')
            as payload_tags,
+       coalesce(array_to_string(d.unreadable, ','), '') as unreadable,
        d.payload_hash, d.feeder, d.given_at, d.old_hash,
        case when d.action = 'rename' or :requires_status then s.fields::text end as fields,
        case when d.action = 'unsubscribe'

@@ -13,7 +13,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from mcsync.features.audiences import repository as audiences
 from mcsync.features.audiences.models import Audience
-from mcsync.features.audiences.service import merge_map, permissions_fed
+from mcsync.features.audiences.service import (
+    merge_fields,
+    merge_map,
+    permissions_fed,
+    warnings,
+)
 from mcsync.features.sync.decide import PlanScope, PlanSegment
 
 _SEGMENTS = """
@@ -29,6 +34,7 @@ class Context:
 
     ``lives``: it was not deleted, and this is its audience. ``definition_xid``: moves when a segment of the
     audience or its merge-field map changes. ``permissions``: ids of the marketing permissions that an opt-in ticks.
+    ``warnings``: what a run of it shows.
     """
 
     scope: PlanScope
@@ -42,6 +48,7 @@ class Context:
     mark: int | None
     first_run: bool
     permissions: tuple[str, ...]
+    warnings: tuple[dict[str, str], ...]
 
 
 def plan_segment(row: RowMapping | Mapping[str, Any]) -> PlanSegment:
@@ -113,7 +120,7 @@ def _context(
             segment=plan_segment(row),
             others=[s for s in live if s.id != row["id"]],
             merge_map=merge_map(audience),
-            merge_types={f["tag"]: f["type"] for f in audience.merge_fields},
+            merge_fields=merge_fields(audience),
             now=now,
             leave=leave,
         ),
@@ -127,4 +134,5 @@ def _context(
         mark=mark,
         first_run=row["last_synced_at"] is None,
         permissions=permissions_fed(audience),
+        warnings=tuple(each.model_dump() for each in warnings(audience)),
     )

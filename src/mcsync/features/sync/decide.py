@@ -17,8 +17,10 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from mcsync.features.audiences.field_values import problem_code
+from mcsync.features.audiences.merge_map import Field, MergeMap
 from mcsync.features.segments.filters import compile_filters
-from mcsync.features.sync.payload import payload_sql
+from mcsync.features.sync.payload import reading_sql
 
 # An opt-in that an import only assumed (no `consentGivenAt`, so its time is the import's own) does not
 # speak for somebody who unsubscribed in person.
@@ -33,6 +35,9 @@ _EXPLICIT = """exists (
                        where x.audience_id = :audience and x.member_hash = b.mh))
                    and v.status = 'opted_in' and v.applied and v.effective_at = b.given_at
                    and not (jsonb_exists(v.proof, 'line') and v.effective_at >= v.recorded_at))"""
+
+LACKING = "unreadable_"
+"""So begins the reason of a skip for want of a required field that can be read; its tag follows."""
 
 WANTED_ACTIONS = ("add", "update", "resubscribe", "rename")
 """Actions for addresses that a segment wants; the others reduce."""
@@ -68,6 +73,7 @@ class PlanSegment:
 class PlanScope:
     """One segment's plan in one audience.
 
+    ``merge_fields``: the audience's, by their tags as Mailchimp spells them.
     ``others``: the audience's other live segments. ``leave``: plan all claims as left (the segment was
     deleted, or moved to another audience, with ``leave: true``).
     """
@@ -76,8 +82,8 @@ class PlanScope:
     audience_id: UUID
     segment: PlanSegment
     others: Sequence[PlanSegment]
-    merge_map: Mapping[str, str]
-    merge_types: Mapping[str, str]
+    merge_map: MergeMap
+    merge_fields: Mapping[str, Field]
     now: datetime
     leave: bool = False
 
@@ -88,6 +94,14 @@ class Decision:
 
     ctes: str
     params: dict[str, Any] = field(default_factory=dict)
+
+
+def problems(scope: PlanScope) -> dict[str, str]:
+    """By tag, the problem that a value has which its field does not take."""
+    return {
+        tag: problem_code(scope.merge_fields.get(tag) or Field(tag, tag, "text"))
+        for tag in scope.merge_map
+    }
 
 
 def _flag(conditions: Sequence[str]) -> str:
@@ -208,7 +222,7 @@ kept as materialized (  -- left another segment that keeps its members, since we
 ),
 joined as (
     select c.*,
-           w.email as contact_email, {payload} as payload,
+           w.email as contact_email, {reading} as reading,
            coalesce(m.status, 'absent') as status, m.owned, m.email as member_email,
            m.unsubscribed_by, m.unsubscribe_cause, m.archived_by_us, m.pending_added_at,
            m.asked_again_at, m.requested_at, m.resubscribed_at, m.last_changed, m.payload_hash as pushed_hash,
@@ -226,6 +240,13 @@ joined as (
     left join lateral (
         select email from audience_aliases x
         where x.audience_id = :audience and x.member_hash = c.mh limit 1) x on true
+    offset 0  -- each value is read once, however often what comes of it is named below
+),
+sendable as (  -- a value that its field does not take is not sent: Mailchimp keeps what it has
+    select j.*, jsonb_strip_nulls(reading) as payload,
+           case when jsonb_path_exists(reading, '$.* ? (@ == null)') then array(
+               select key from jsonb_each(reading) where value = 'null' order by key) end as unreadable
+    from joined j offset 0
 ),
 weighed as (
     select j.*, case when claimed then md5(payload::text)::uuid end as payload_hash,
@@ -242,7 +263,7 @@ weighed as (
                        and o.segment_id <> :segment
                      union all
                      select 'keep' from kept where kept.mh = j.mh) l) end as leaving
-    from joined j
+    from sendable j
 ),
 blocked as materialized (
     select w.*,
@@ -307,7 +328,11 @@ ruled as materialized (
     from blocked b
 ),
 renamed as materialized (  -- row 4: the feeder's last address here is free, and may simply be renamed
-    select r.*, o.address_hash as old_hash, coalesce(o.held, false) as old_held
+    select r.*, o.address_hash as old_hash, coalesce(o.held, false) as old_held,
+           -- who is not there yet cannot be added without a field that Mailchimp requires
+           case when r.ruling = 'add' and r.status = 'absent' and o.address_hash is null then (
+               select min(tag) from unnest(r.unreadable) tag
+               where tag = any(cast(:required as text[]))) end as lacking
     from ruled r
     left join lateral (
         select m.address_hash, coalesce(m.hold_until > :now, false) as held
@@ -333,8 +358,10 @@ renamed as materialized (  -- row 4: the feeder's last address here is free, and
 ),
 decided as (
     select mh, e, m0, claimed, suppressed, feeder, holder, tagged, status, payload, payload_hash, payload_tags, owned,
+           unreadable,
            given_at, refusal, old_hash, double_opt_in,
-           case when old_held then 'skip' when old_hash is not null then 'rename'
+           case when old_held or lacking is not null then 'skip'
+                when old_hash is not null then 'rename'
                 else ruling end as action,
            -- row 2: only where it also no longer matches; all that left: always
            case when ruling = 'unsubscribe' and e = 'out' then tagged and not m0
@@ -344,6 +371,7 @@ decided as (
            case
                when old_held or (held and ruling = 'skip') then 'awaiting_read'
                when old_hash is not null then 'address_changed'
+               when lacking is not null then 'unreadable_' || lacking
                when ruling = 'unsubscribe' and e = 'out' then
                    case when resubscribed_at > withdrawn_at then 'resubscribed_by_others'
                         else 'withdrawn' end
@@ -431,8 +459,8 @@ def build(scope: PlanScope, *, by_key: bool = False) -> Decision:
     null means: nothing to do. ``by_key``: for a few hundred candidates.
     """
     flags, params = _matching(scope)
-    payload, payload_params = payload_sql(scope.merge_map, scope.merge_types, alias="w")
-    params |= payload_params
+    reading, reading_params = reading_sql(scope.merge_map, scope.merge_fields, alias="w")
+    params |= reading_params
     params |= {
         "org": scope.org_id,
         "audience": scope.audience_id,
@@ -440,8 +468,9 @@ def build(scope: PlanScope, *, by_key: bool = False) -> Decision:
         "own_legitimate": scope.segment.legal_basis == "legitimate_interest",
         "on_leave": scope.segment.on_leave,
         "now": scope.now,
+        "required": [tag for tag, field in scope.merge_fields.items() if field.required],
     }
     joins = _joins(by_key)
-    people = _PEOPLE.format(**flags, **joins, payload=payload, explicit=_EXPLICIT)
+    people = _PEOPLE.format(**flags, **joins, reading=reading, explicit=_EXPLICIT)
     ctes = _CONSENT.format(**joins) + "," + people
     return Decision(ctes, params)

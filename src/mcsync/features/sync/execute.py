@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import asdict
-from datetime import timedelta
 from uuid import UUID
 
 import orjson
@@ -57,7 +56,6 @@ Long enough for the steps that begin anew: who carries a tag of a million member
 """
 _MOST_ATTEMPTS = 12
 """So often in a row passing trouble may stop a run that does not get any further."""
-_MERGE_FIELDS_AGE = timedelta(minutes=5)
 _LOOK_SECONDS = 1.0
 """So often a run under way looks whether it may go on as it is."""
 
@@ -223,8 +221,7 @@ class Execution:
             await runs.write(session, run, "status = 'pulling'")
             state = await pull.audience_state(session, run.audience_id)
             audience = await audiences.get(session, run.audience_id)
-        now = self._resources.clock()
-        if audience and (not ctx.merge_fields_at or ctx.merge_fields_at < now - _MERGE_FIELDS_AGE):
+        if audience:  # always: what its fields take decides what is sent
             await audience_service.refresh_merge_fields(
                 self._resources, run.org_id, audience, client=client
             )
@@ -263,6 +260,7 @@ class Execution:
                 run,
                 """status = :status, attempts = 0, plan_xmin = :xmin, matched = :matched,
                    planned = cast(:planned as jsonb), skipped = cast(:skipped as jsonb), held = :held,
+                   unreadable = cast(:unreadable as jsonb), warnings = cast(:warnings as jsonb),
                    hold_reasons = cast(:reasons as jsonb),
                    push_started_at = clock_timestamp()""",
                 # a dry run stops here: it never is `pushing`, whatever dies when
@@ -271,6 +269,8 @@ class Execution:
                 matched=plan.matched,
                 planned=orjson.dumps(counts).decode(),
                 skipped=orjson.dumps(plan.skipped).decode(),
+                unreadable=orjson.dumps(plan.unreadable).decode(),
+                warnings=orjson.dumps(ctx.warnings).decode(),
                 held=await _held(session, run.id),
                 reasons=orjson.dumps([asdict(h) for h in holds]).decode(),
             )

@@ -32,6 +32,7 @@ from mcsync.features.sync.explain_schemas import (
     LastPush,
     OpenOrder,
 )
+from mcsync.features.sync.schemas import UnreadableField
 
 Found = Mapping[str, Any]
 
@@ -120,7 +121,7 @@ placed as (
     from people p join decided f using (mh) where p.m0
 )
 select d.m0, d.claimed, d.suppressed, d.e, d.status, d.owned, d.tagged, d.action, d.reason,
-       d.wanted_status,
+       d.wanted_status, d.unreadable,
        (select n.email from decided n where n.old_hash = d.mh limit 1) as renamed_to,
        case when {passed_over} then {why} end as why
 from decided d
@@ -282,6 +283,8 @@ async def _segments(
             ctes=decision.ctes, passed_over=decide.PASSED_OVER, why=decide.WHY_PASSED_OVER
         )
         (row,) = await _rows(session, statement, {**decision.params, "mh": audience["mh"]})
+        problems = decide.problems(loaded.scope)
+        row["unreadable"] = {tag: problems[tag] for tag in row["unreadable"] or ()}
         found.append((loaded.scope.segment, row))
     return found
 
@@ -304,6 +307,9 @@ def _segment(segment: decide.PlanSegment, found: Found) -> ExplainedSegment:
         rule=4 if found["renamed_to"] else words.rule_of(found),
         action=action,
         reason=found["reason"] if action else found["why"] if found["m0"] else None,
+        unreadable_fields=[
+            UnreadableField.of(tag, problem) for tag, problem in found["unreadable"].items()
+        ],
         explanation=words.segment_sentence(found),
     )
 

@@ -10,7 +10,7 @@ from pydantic.config import JsonDict
 from mcsync.core.web.schemas import ResponseModel, Timestamp
 from mcsync.features.contacts.refusals import RefusalView
 from mcsync.features.preferences.schemas import AddressView, OptStatus
-from mcsync.features.sync.schemas import Action, ChangeState
+from mcsync.features.sync.schemas import Action, ChangeState, UnreadableField
 
 _EXAMPLE: JsonDict = {
     "email": "zoe.lindqvist@nordlicht-werke.example",
@@ -72,6 +72,7 @@ _EXAMPLE: JsonDict = {
                     "rule": 16,
                     "action": "skip",
                     "reason": "unsubscribed_by_others",
+                    "unreadableFields": [],
                     "explanation": "Wanted. Left alone: somebody at Mailchimp, or another integration,"
                     " unsubscribed them.",
                 }
@@ -152,6 +153,10 @@ class ExplainedSegment(ResponseModel):
     action: Action | None = Field(description="What the next sync would do; null: nothing.")
     reason: str | None = Field(
         description="Of the action; without one, why the matching contact is not wanted."
+    )
+    unreadable_fields: list[UnreadableField] = Field(
+        description="Fields that are not sent, because they do not take the contact's value: Mailchimp keeps"
+        " what it has."
     )
     explanation: str
 

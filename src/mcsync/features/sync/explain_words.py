@@ -6,6 +6,9 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
+from mcsync.features.audiences.field_values import PROBLEMS
+from mcsync.features.sync.decide import LACKING
+
 OUTCOMES: Final[Mapping[tuple[str, str], tuple[int, str]]] = {
     ("unsubscribe", "withdrawn"): (
         2, "The next sync unsubscribes them: a withdrawal is recorded."),
@@ -21,6 +24,8 @@ OUTCOMES: Final[Mapping[tuple[str, str], tuple[int, str]]] = {
     ("untag", "left"): (
         8, "They left this segment: the next sync takes its tag off and leaves the member as it is."),
     ("add", "new"): (9, "The next sync adds them."),
+    ("skip", "unreadable_"): (
+        9, "Not added: Mailchimp requires {tag}, and does not take the value that the contact has."),
     ("skip", "unconfirmed"): (
         10, "They were asked to confirm and never did: not asked again until a newer opt-in."),
     ("update", "fields"): (11, "The next sync updates their fields."),
@@ -98,6 +103,9 @@ def rule_of(found: Mapping[str, Any]) -> int | None:
 
 
 def _outcome(action: str, reason: str) -> tuple[int, str]:
+    if reason.startswith(LACKING):
+        rule, told = OUTCOMES[action, LACKING]
+        return rule, told.replace("{tag}", reason.removeprefix(LACKING))
     return OUTCOMES[action, "refused" if reason.startswith("refused_") else reason]
 
 
@@ -112,7 +120,9 @@ def segment_sentence(found: Mapping[str, Any]) -> str:
     if action in ("add", "resubscribe") and found["wanted_status"] == "pending":
         told = told.removesuffix(".") + ", as pending until they confirm."
     if found["claimed"]:
-        return f"Wanted. {told or 'Everything is as it should be.'}"
+        kept = [f"{tag} ({PROBLEMS[why]})" for tag, why in found["unreadable"].items()]
+        left_out = f" Not sent, and kept at Mailchimp as it is: {_names(kept)}." if kept else ""
+        return f"Wanted. {told or 'Everything is as it should be.'}{left_out}"
     if found["m0"] and why:
         return f"Its filters match, but it does not want them: {PASSED_OVER[why]}. {told}".strip()
     return told or "No contact with this address matches its filters."

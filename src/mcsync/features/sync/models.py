@@ -16,6 +16,8 @@ from mcsync.core.db.base import Base, Identified, Leased, OrgScoped, OrgScopedRo
 class Run(Identified, OrgScoped, Leased, Base):
     """One sync of one segment: pull, plan, push. Outlives every process.
 
+    ``unreadable``: by merge tag, of how many members a field was left out because Mailchimp does not take the
+    contact's value. ``warnings``: what of the audience needed attention when the run was planned.
     ``revision`` grows with each visible change (the event id of watchRun). ``immediate``: made for a few
     addresses; takes no turn.
     """
@@ -34,6 +36,8 @@ class Run(Identified, OrgScoped, Leased, Base):
     matched: Mapped[int] = mapped_column(server_default="0")
     planned: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
     skipped: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
+    unreadable: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
+    warnings: Mapped[list[Any]] = mapped_column(server_default=text("'[]'"))
     held: Mapped[int] = mapped_column(server_default="0")
     hold_reasons: Mapped[list[Any]] = mapped_column(server_default=text("'[]'"))
     done: Mapped[int] = mapped_column(server_default="0")
@@ -80,7 +84,8 @@ class Change(OrgScopedRow, Base):
 
     ``state``: ``planned``, ``held`` (by the guard), ``taken`` (in a call), ``done``, ``failed`` (refused),
     ``dropped`` (no longer held when its call was taken), ``obsolete`` (held, and no longer true when
-    approved) or ``skipped``.
+    approved) or ``skipped``. ``unreadable``: problem by tag of the fields that are not sent because Mailchimp
+    does not take the contact's value.
     """
 
     __tablename__ = "sync_changes"
@@ -95,6 +100,7 @@ class Change(OrgScopedRow, Base):
     untag: Mapped[bool] = mapped_column(server_default="false")
     untagged: Mapped[bool] = mapped_column(server_default="false")
     old_hash: Mapped[UUID | None]
+    unreadable: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
     state: Mapped[str]
     call_id: Mapped[UUID | None]
     tries: Mapped[int] = mapped_column(server_default="0")

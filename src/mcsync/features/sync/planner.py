@@ -7,6 +7,7 @@ of a million costs next to nothing. A test holds the two against each other.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -18,6 +19,7 @@ from mcsync.core.db import org_of
 from mcsync.core.settings import Settings
 from mcsync.features.segments.filters import compile_filters
 from mcsync.features.sync import decide
+from mcsync.features.sync.payload import source_sql
 
 PLAN_LOCK = "pg_{try_}advisory_xact_lock{shared}(hashtextextended('plan:' || :org, 0))"
 """Held together by all plans being written: an erasure ends only when none is that began before it."""
@@ -29,7 +31,8 @@ _TEMPORARY = (
        on commit drop""",
     """create temp table plan_rows (
         mh uuid, contact_id uuid, feeder uuid, claimed boolean, suppressed boolean, e text, email text,
-        action text, reason text, untag boolean, old_hash uuid) on commit drop""",
+        action text, reason text, untag boolean, old_hash uuid, unreadable text[]) on commit drop""",
+    """create temp table plan_unreadable (contact_id uuid, mh uuid, tags text[]) on commit drop""",
     """create temp table plan_skips (contact_id uuid, mh uuid, reason text) on commit drop""",
 )
 
@@ -111,7 +114,7 @@ matching as (
 )
 insert into plan_rows
 select mh, coalesce(feeder, holder), feeder, claimed, suppressed, e, email, action, reason, untag,
-       old_hash
+       old_hash, unreadable
 from decided
 """
 
@@ -128,6 +131,10 @@ _AFTERWARDS = (
              from plan_people p join plan_rows k using (mh)) r
        join plan_rows d using (mh)
        where {decide.PASSED_OVER}""",
+    f"""insert into plan_unreadable
+       select feeder, mh, unreadable from plan_rows
+       where claimed and unreadable is not null
+         and (action is distinct from 'skip' or starts_with(reason, '{decide.LACKING}'))""",
     "delete from plan_rows where action is null or action = 'skip'",
 )
 
@@ -140,13 +147,17 @@ where c.org_id = :org and c.deleted_at is null and c.address_hash is null and {m
 
 @dataclass(slots=True)
 class Plan:
-    """What a plan came to. ``xmin``: everything committed before it has been seen."""
+    """What a plan came to. ``xmin``: everything committed before it has been seen.
+
+    ``unreadable``: by tag, of how many members a field is left out because Mailchimp does not take the value.
+    """
 
     xmin: int
     full: bool
     matched: int
     planned: dict[str, int] = field(default_factory=dict)
     skipped: dict[str, int] = field(default_factory=dict)
+    unreadable: dict[str, int] = field(default_factory=dict)
 
     def counts(self) -> dict[str, int]:
         """Counts as a run shows them, ``done`` and ``failed`` aside."""
@@ -157,6 +168,7 @@ class Plan:
             **{a: self.planned.get(a, 0) for a in ACTIONS},
             "unchanged": max(0, self.matched - skipped - wanted),
             "skipped": skipped,
+            "unreadable_fields": sum(self.unreadable.values()),
         }
 
 
@@ -208,6 +220,29 @@ async def decide_all(
     return xmin, full, int(counted.scalar_one())
 
 
+_PROBLEMS = (
+    """(select jsonb_object_agg(tag, cast(:problems as jsonb) -> tag) from unnest(u.tags) tag)"""
+)
+
+# What this plan looked at, and what stays as earlier ones left it.
+_UNREADABLE = f"""
+select tag, count(*) from (
+    select unnest(tags) as tag from plan_unreadable
+    union all
+    select unnest(m.unreadable) from audience_members m
+    join segment_members t on t.segment_id = :segment and t.audience_id = m.audience_id
+         and t.address_hash = m.address_hash
+    where not :full and m.audience_id = :audience and m.unreadable is not null
+      and m.status in ('subscribed', 'pending')
+      and not exists (select from cand where cand.mh = m.address_hash)
+    union all
+    select substr(s.reason, {len(decide.LACKING) + 1}) from segment_skips s
+    where not :full and s.segment_id = :segment and starts_with(s.reason, '{decide.LACKING}')
+      and not exists (select from cand where cand.mh = s.address_hash)) found
+group by 1 order by 1
+"""
+
+
 async def _run(session: AsyncSession, sql: str, params: dict[str, Any]) -> Any:
     statement = text(sql)
     wanted = statement._bindparams  # noqa: SLF001 - the names that this text really has
@@ -229,25 +264,27 @@ async def store(
     xmin, full, matched = await decide_all(session, scope, mark=mark)
     base = {
         "org": scope.org_id, "audience": scope.audience_id, "segment": scope.segment.id,
-        "run": run_id, "mark": mark or 0,
+        "run": run_id, "mark": mark or 0, "full": full,
+        "problems": json.dumps(decide.problems(scope)),
     }  # fmt: skip
     await _run(session, "delete from sync_changes where run_id = :run", base)
     await _run(
         session,
-        """insert into sync_changes (org_id, run_id, seq, address_hash, contact_id, email, action,
-                                     reason, untag, old_hash, state)
-           select :org, :run, row_number() over (), mh, contact_id, email, action,
-                  reason, untag, old_hash, 'planned'
-           from plan_rows""",
+        f"""insert into sync_changes (org_id, run_id, seq, address_hash, contact_id, email, action,
+                                     reason, untag, old_hash, unreadable, state)
+           select :org, :run, row_number() over (), r.mh, r.contact_id, r.email, r.action,
+                  r.reason, r.untag, r.old_hash, {_PROBLEMS}, 'planned'
+           from plan_rows r left join plan_unreadable u using (mh)""",
         base,
     )
     await _run(
         session,
-        """insert into sync_changes (org_id, run_id, seq, address_hash, contact_id, email, action,
-                                     reason, state)
+        f"""insert into sync_changes (org_id, run_id, seq, address_hash, contact_id, email, action,
+                                     reason, unreadable, state)
            select :org, :run, (select count(*) from plan_rows) + row_number() over (), s.mh,
-                  s.contact_id, c.email, 'skip', s.reason, 'skipped'
-           from plan_skips s join contacts c on c.id = s.contact_id""",
+                  s.contact_id, c.email, 'skip', s.reason, {_PROBLEMS}, 'skipped'
+           from plan_skips s join contacts c on c.id = s.contact_id
+           left join plan_unreadable u on u.mh = s.mh and u.contact_id = s.contact_id""",
         base,
     )
     if full:
@@ -283,7 +320,8 @@ async def store(
         "select reason, count(*) from segment_skips where segment_id = :segment group by 1",
         base,
     )
-    return Plan(xmin, full, matched, planned, skipped)
+    unreadable = await _counts(session, _UNREADABLE, base)
+    return Plan(xmin, full, matched, planned, skipped, unreadable)
 
 
 async def _counts(session: AsyncSession, sql: str, params: dict[str, Any]) -> dict[str, int]:
@@ -300,10 +338,28 @@ class PreviewRow:
     reason: str
 
 
-async def preview(
-    session: AsyncSession, scope: decide.PlanScope, *, sample: int
-) -> tuple[Plan, dict[str, dict[str, int]], list[PreviewRow]]:
-    """A full plan that stores nothing: counts, counts by action and reason, and a sample of each."""
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """One of the contacts whose value a field does not take; ``value`` as it is."""
+
+    tag: str
+    entity_type: str
+    entity_id: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """A plan that was not stored: counts by action and reason, a sample of each, and of values not taken."""
+
+    plan: Plan
+    by_reason: dict[str, dict[str, int]]
+    sample: list[PreviewRow]
+    unreadable: list[Unreadable]
+
+
+async def preview(session: AsyncSession, scope: decide.PlanScope, *, sample: int) -> Preview:
+    """A full plan that stores nothing."""
     xmin, full, matched = await decide_all(session, scope, mark=None)
     everything = """
         select action, reason, mh, contact_id, email from plan_rows
@@ -329,8 +385,29 @@ async def preview(
         matched,
         {a: sum(r.values()) for a, r in by_reason.items() if a != "skip"},
         by_reason.get("skip", {}),
+        await _counts(
+            session, "select unnest(tags) as tag, count(*) from plan_unreadable group by 1", {}
+        ),
     )
-    return plan, by_reason, [PreviewRow(*row) for row in rows]
+    return Preview(
+        plan, by_reason, [PreviewRow(*row) for row in rows], await _examples(session, scope)
+    )
+
+
+async def _examples(session: AsyncSession, scope: decide.PlanScope) -> list[Unreadable]:
+    """Three contacts for each field whose values are not taken."""
+    values, params = source_sql(scope.merge_map, alias="c")
+    rows = await _run(
+        session,
+        f"""select p.tag, c.entity_type, c.entity_id, {values} ->> p.tag
+            from (select u.tag, u.contact_id, row_number() over (
+                      partition by u.tag order by u.contact_id) as place
+                  from (select contact_id, unnest(tags) as tag from plan_unreadable) u) p
+            join contacts c on c.id = p.contact_id
+            where p.place <= 3 order by p.tag, p.place""",
+        params,
+    )
+    return [Unreadable(*row) for row in rows]
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,7 +84,12 @@ update audience_members m set
     asked_again_at = case when o.reason = 'ask_again' then o.given_at else m.asked_again_at end,
     payload_hash = coalesce(o.payload_hash, m.payload_hash),
     payload_tags = case when o.payload_hash is null then m.payload_tags
-                        else string_to_array(o.payload_tags, ',') end,
+                        -- a field that was left out keeps at Mailchimp what it was sent before
+                        else string_to_array(o.payload_tags, ',') || array(
+                            select tag from unnest(m.payload_tags) tag
+                            where tag = any(string_to_array(o.unreadable, ','))) end,
+    unreadable = case when o.payload_hash is null then m.unreadable
+                      else string_to_array(nullif(o.unreadable, ''), ',') end,
     fed_by = coalesce(o.feeder, m.fed_by),
     -- a new member has no ticks, and a newer opt-in speaks for them again
     permissions_pushed = case when o.action in ('add', 'resubscribe') then null
@@ -95,7 +100,7 @@ from (select t.*, k.place, k.last_changed is null or t.last_changed is null
       from (select * from json_to_recordset(cast(:rows as json)) as t(
           h uuid, email text, action text, reason text, status text, last_changed timestamptz,
           contact_id text, opt timestamptz, signup timestamptz, created boolean, signed boolean, cause text,
-          payload_hash uuid, payload_tags text, feeder uuid, given_at timestamptz)
+          payload_hash uuid, payload_tags text, unreadable text, feeder uuid, given_at timestamptz)
           order by h) t  -- in the order in which a pull merges, see mirror
       cross join lateral (
           select ctid as place, last_changed from audience_members
@@ -216,6 +221,7 @@ def _accepted(outcome: Outcome) -> dict[str, Any]:
         "cause": cause(row) if row.action == "unsubscribe" else "lapsed",
         "payload_hash": row.payload_hash,
         "payload_tags": row.payload_tags,
+        "unreadable": row.unreadable,
         "feeder": row.feeder,
         "given_at": row.given_at,
     }

@@ -392,7 +392,7 @@ async def change_page(
     rows = await session.execute(
         text(
             f"""select h.seq, h.action, h.reason, h.state, h.email, h.outcome_code, h.outcome,
-                      h.done_at, c.id as contact_id, c.entity_type, c.entity_id,
+                      h.done_at, h.unreadable, c.id as contact_id, c.entity_type, c.entity_id,
                       a.list_id, a.name, {REFUSAL_COLUMNS}
                from sync_changes h join sync_runs u on u.id = h.run_id
                join audiences a on a.id = u.audience_id

@@ -12,6 +12,8 @@ from pydantic import ConfigDict, Field, JsonValue
 from pydantic.config import JsonDict
 
 from mcsync.core.web.schemas import RequestModel, ResponseModel, Timestamp
+from mcsync.features.audiences.field_values import PROBLEMS
+from mcsync.features.audiences.schemas import WarningView
 from mcsync.features.contacts.refusals import RefusalView
 from mcsync.features.segments.schemas import SegmentDefinition, SegmentId
 
@@ -89,14 +91,50 @@ class Counts(ResponseModel):
     rename: int
     unchanged: int = Field(description="Wanted, and already as they should be: no call was made.")
     skipped: int
+    unreadable_fields: int = Field(
+        description="Values that Mailchimp does not take: not sent, so that it keeps what it has."
+    )
     done: int = Field(description="Changes that Mailchimp accepted.")
     failed: int = Field(description="Changes that Mailchimp refused, each with its reason.")
 
 
 _COUNTS: JsonValue = {
     "matched": 1180, "add": 640, "update": 3, "resubscribe": 0, "unsubscribe": 1, "untag": 0,
-    "archive": 0, "rename": 1, "unchanged": 12, "skipped": 524, "done": 644, "failed": 1,
+    "archive": 0, "rename": 1, "unchanged": 12, "skipped": 524, "unreadable_fields": 2, "done": 644, "failed": 1,
 }  # fmt: skip
+
+
+class UnreadableField(ResponseModel):
+    """A merge field that is not sent, because it does not take the contact's value."""
+
+    tag: str
+    problem: str = Field(description="Stable, such as `not_a_date`, `unknown_choice`, `too_long`.")
+    message: str
+
+    @classmethod
+    def of(cls, tag: str, problem: str) -> UnreadableField:
+        """With what it means."""
+        why = PROBLEMS.get(problem, "the field does not take it")
+        return cls(tag=tag, problem=problem, message=f"The value of {tag} is not sent: {why}.")
+
+
+class UnreadableExample(ResponseModel):
+    """A contact whose value is not sent."""
+
+    entity_type: str
+    entity_id: str
+    problem: str
+    value: str | None = Field(
+        description="At most 100 characters of it; null for callers who may not read contacts, and where it"
+        " looks like an address."
+    )
+
+
+class UnreadableInPreview(UnreadableField):
+    """A merge field that is not sent for some members."""
+
+    count: int = Field(description="Of how many members.")
+    examples: list[UnreadableExample] = Field(description="At most three.")
 
 
 class HoldView(ResponseModel):
@@ -123,6 +161,8 @@ _RUN: JsonDict = {
     "dryRun": False,
     "counts": _COUNTS,
     "skippedByReason": {"not_opted_in": 498, "shared_address": 19},
+    "unreadableByField": {"HIRED": 2},
+    "warnings": [],
     "held": 0,
     "holds": [],
     "calls": 2,
@@ -150,6 +190,12 @@ class RunView(ResponseModel):
     dry_run: bool
     counts: Counts
     skipped_by_reason: dict[str, int]
+    unreadable_by_field: dict[str, int] = Field(
+        description="By merge tag: of how many members the field is not sent, as its value is not taken."
+    )
+    warnings: list[WarningView] = Field(
+        description="What of the audience needed attention when the run was planned."
+    )
     held: int = Field(description="Changes that wait for `segments.approveRun`.")
     holds: list[HoldView]
     calls: int = Field(description="Write calls made to Mailchimp.")
@@ -178,6 +224,8 @@ class RunView(ResponseModel):
             dry_run=row["dry_run"],
             counts=Counts(**counts),
             skipped_by_reason=row["skipped"],
+            unreadable_by_field=row["unreadable"],
+            warnings=[WarningView(**each) for each in row["warnings"]],
             held=row["held"],
             holds=[HoldView(**hold) for hold in row["hold_reasons"]],
             calls=row["calls"],
@@ -229,6 +277,7 @@ class ChangeView(ResponseModel):
                     "outcomeCode": None,
                     "outcome": None,
                     "doneAt": None,
+                    "unreadableFields": [],
                     "refusal": None,
                 }
             ]
@@ -244,6 +293,9 @@ class ChangeView(ResponseModel):
     outcome_code: str | None = Field(description="Why Mailchimp refused it, as a stable code.")
     outcome: str | None = Field(description="Mailchimp's words.")
     done_at: Timestamp | None
+    unreadable_fields: list[UnreadableField] = Field(
+        description="Fields that are not sent, because they do not take the contact's value."
+    )
     refusal: RefusalView | None = Field(
         description="Where it was refused, or skipped because it had been: what is recorded of that now."
     )
@@ -262,6 +314,10 @@ class ChangeView(ResponseModel):
             seq=row["seq"], action=row["action"], reason=row["reason"], state=row["state"],
             email=row["email"], contact=contact, outcome_code=row["outcome_code"],
             outcome=row["outcome"], done_at=row["done_at"],
+            unreadable_fields=[
+                UnreadableField.of(tag, problem)
+                for tag, problem in sorted((row["unreadable"] or {}).items())
+            ],
             refusal=RefusalView.of(row) if row["code"] else None,
         )  # fmt: skip
 
@@ -285,6 +341,23 @@ class PreviewView(ResponseModel):
                     "counts": _COUNTS,
                     "byReason": {"add": {"new": 640}, "skip": {"not_opted_in": 498}},
                     "skippedByReason": {"not_opted_in": 498},
+                    "unreadableFields": [
+                        {
+                            "tag": "HIRED",
+                            "problem": "not_a_date",
+                            "message": "The value of HIRED is not sent: it is no date of the format"
+                            " expected.",
+                            "count": 2,
+                            "examples": [
+                                {
+                                    "entityType": "employee",
+                                    "entityId": "E-1001",
+                                    "problem": "not_a_date",
+                                    "value": "31.02.2026",
+                                }
+                            ],
+                        }
+                    ],
                     "sample": [
                         {
                             "action": "add",
@@ -295,6 +368,7 @@ class PreviewView(ResponseModel):
                     ],
                     "mirroredAt": "2026-11-23T05:00:04Z",
                     "unfedRequired": [],
+                    "warnings": [],
                 }
             ]
         }
@@ -303,6 +377,9 @@ class PreviewView(ResponseModel):
     counts: Counts
     by_reason: dict[str, dict[str, int]]
     skipped_by_reason: dict[str, int]
+    unreadable_fields: list[UnreadableInPreview] = Field(
+        description="Values that Mailchimp does not take: not sent, so that it keeps what it has."
+    )
     sample: list[PreviewRowView]
     mirrored_at: Timestamp | None = Field(
         description="When the audience was last read; null if never: then everybody looks absent."
@@ -310,3 +387,4 @@ class PreviewView(ResponseModel):
     unfed_required: list[str] = Field(
         description="Required merge fields that nothing feeds: Mailchimp will refuse new members."
     )
+    warnings: list[WarningView] = Field(description="What of the audience needs attention.")

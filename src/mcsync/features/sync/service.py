@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from uuid import UUID
 
@@ -11,7 +11,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 from uuid6 import uuid7
 
-from mcsync.core.auth import Actor
+from mcsync.core.auth import Actor, Scope
 from mcsync.core.db import after_commit
 from mcsync.core.errors import BadRequestError, ConflictError, NotFoundError
 from mcsync.core.jobs import SEGMENT_SYNC
@@ -24,7 +24,7 @@ from mcsync.features.audiences.merge_map import Field, unfed_required
 from mcsync.features.audiences.models import Audience
 from mcsync.features.connection import service as connection
 from mcsync.features.segments import repository as segments
-from mcsync.features.sync import context, planner, runs
+from mcsync.features.sync import context, decide, planner, runs
 from mcsync.features.sync.decide import PlanScope, PlanSegment
 from mcsync.features.sync.schemas import (
     ChangeView,
@@ -33,9 +33,14 @@ from mcsync.features.sync.schemas import (
     PreviewRowView,
     PreviewView,
     RunView,
+    UnreadableExample,
+    UnreadableField,
+    UnreadableInPreview,
 )
 
 _WATCH_SECONDS = 0.5
+_MOST_SHOWN = 100
+"""So many characters of a value that a field does not take are shown."""
 
 
 async def start(
@@ -238,16 +243,44 @@ async def preview(resources: Resources, actor: Actor, wanted: PreviewInput) -> P
         audience = await audiences.find(resources, actor.org_id, wanted.definition.audience_id)
     async with resources.db.transaction(actor.org_id) as session:
         scope, mirrored = await _preview_scope(resources, session, actor, wanted, audience)
-        plan, by_reason, sample = await planner.preview(session, scope, sample=wanted.sample)
+        found = await planner.preview(session, scope, sample=wanted.sample)
         fields = Field.stored(mirrored.merge_fields)
     return PreviewView(
-        counts=Counts(**plan.counts(), done=0, failed=0),
-        by_reason=by_reason,
-        skipped_by_reason=plan.skipped,
-        sample=[PreviewRowView.model_validate(row) for row in sample],
+        counts=Counts(**found.plan.counts(), done=0, failed=0),
+        by_reason=found.by_reason,
+        skipped_by_reason=found.plan.skipped,
+        unreadable_fields=_unreadable(
+            found, decide.problems(scope), shown=actor.may(Scope.CONTACTS_READ)
+        ),
+        sample=[PreviewRowView.model_validate(row) for row in found.sample],
         mirrored_at=mirrored.high_water and mirrored.full_pull_at,
         unfed_required=unfed_required(fields, scope.merge_map),
+        warnings=audiences.warnings(mirrored),
     )
+
+
+def _unreadable(
+    found: planner.Preview, problems: Mapping[str, str], *, shown: bool
+) -> list[UnreadableInPreview]:
+    """Each field whose values are not all taken, with its examples. ``shown``: their values, too."""
+    return [
+        UnreadableInPreview(
+            **UnreadableField.of(tag, problems[tag]).model_dump(),
+            count=count,
+            examples=[
+                UnreadableExample(
+                    entity_type=each.entity_type,
+                    entity_id=each.entity_id,
+                    problem=problems[tag],
+                    # an address in the wrong column is still an address
+                    value=each.value[:_MOST_SHOWN] if shown and "@" not in each.value else None,
+                )
+                for each in found.unreadable
+                if each.tag == tag
+            ],
+        )
+        for tag, count in sorted(found.plan.unreadable.items())
+    ]
 
 
 async def _preview_scope(
@@ -285,7 +318,7 @@ async def _preview_scope(
         segment=unsaved,
         others=await context.live_segments(session, audience.id),
         merge_map=audiences.merge_map(audience),
-        merge_types={f["tag"]: f["type"] for f in audience.merge_fields},
+        merge_fields=audiences.merge_fields(audience),
         now=now,
     ), audience
 
