@@ -22,6 +22,7 @@ from mcsync.core.db.platform import Organisation
 from mcsync.core.errors import McsyncError
 from mcsync.core.resources import Resources
 from mcsync.core.settings import Settings, SettingsError
+from mcsync.features.audiences.service import audience_warnings
 from mcsync.features.connection import service as connection
 from mcsync.mailchimp import MailchimpError
 
@@ -183,6 +184,11 @@ async def _connections(resources: Resources) -> AsyncIterator[Finding]:
         yield Finding("organisations", "warning", "there is none", "mcsync org create NAME")
     for organisation in everyone:
         yield await _connection(resources, organisation)
+        for warning in await audience_warnings(resources, organisation.id):
+            yield Finding(
+                f"Audiences of {organisation.name}", "warning", warning.message,
+                "Call audiences.createMergeFields or audiences.setMergeFields.",
+            )  # fmt: skip
 
 
 async def _connection(resources: Resources, organisation: Organisation) -> Finding:

@@ -125,7 +125,7 @@ class TestAPost:
         seq = await mailchimp.seq()
         body = await ok(
             form, "subscribe",
-            **who(mergeFields={"FNAME": "Ada"}, source="footer", proof={"form": "/newsletter"}),
+            **who(mergeFields={"fName": "Ada"}, source="footer", proof={"form": "/newsletter"}),
         )  # fmt: skip
         assert body == {"status": "requested", "subscriber": None}
         assert await mailchimp.calls(since=seq) == []

@@ -266,6 +266,18 @@ class TestSubscribe:
         assert "enormous" not in str(body)
         assert (await ok(connected, "subscribe", **who(mergeFields={"SHOE": 44})))["status"]
 
+    async def test_tags_are_matched_whatever_their_case(
+        self, connected: Caller, mailchimp: SandboxControl
+    ) -> None:
+        body = await refused(
+            connected, "subscribe", 400, "invalid_merge_fields",
+            **who(mergeFields={"FNAME": "Ada", "fname": "Ada"}),
+        )  # fmt: skip
+        assert [one["code"] for one in body["errors"]] == ["duplicate_tag"]
+        await ok(connected, "subscribe", **who(mergeFields={"fname": "Ada"}))
+        body = await ok(connected, "update", **who(mergeFields={"lName": "Sol"}))
+        assert (body["mergeFields"]["FNAME"], body["mergeFields"]["LNAME"]) == ("Ada", "Sol")
+
     async def test_who_unsubscribed_by_themselves_is_asked_and_never_subscribed_directly(
         self, connected: Caller, mailchimp: SandboxControl
     ) -> None:

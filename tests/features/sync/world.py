@@ -294,10 +294,22 @@ class World:
 
     async def require_field(self, tag: str) -> None:
         """The staff makes a merge field required."""
-        fields = (await self._staff("GET", "merge-fields?count=100"))["merge_fields"]
-        field = next(f for f in fields if f["tag"] == tag)
-        body = {"name": field["name"], "required": True}
+        await self.change_field(tag, required=True)
+
+    async def change_field(self, tag: str, /, **given: Any) -> None:
+        """The staff changes a merge field."""
+        field = await self._field(tag)
+        body = {"name": field["name"]} | given
         await self._staff("PATCH", f"merge-fields/{field['merge_id']}", body)
+
+    async def delete_field(self, tag: str) -> None:
+        """The staff deletes a merge field."""
+        field = await self._field(tag)
+        await self._staff("DELETE", f"merge-fields/{field['merge_id']}")
+
+    async def _field(self, tag: str) -> dict[str, Any]:
+        fields = (await self._staff("GET", "merge-fields?count=100"))["merge_fields"]
+        return dict(next(field for field in fields if field["tag"] == tag))
 
     async def map_fields(self, fields: dict[str, str]) -> None:
         """Says which source feeds which merge field."""

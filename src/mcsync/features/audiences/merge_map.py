@@ -209,6 +209,15 @@ def checked_map(
     return checked, problems
 
 
+def spelled_tags(given: Mapping[str, Any], fields: Sequence[Field]) -> dict[str, Any]:
+    """Values by tag, under the tags as Mailchimp spells them; what it does not have stays as it is.
+
+    Mailchimp ignores a tag in another case without a word (MC 4.3).
+    """
+    spelled = {field.tag.upper(): field.tag for field in fields}
+    return {spelled.get(tag.upper(), tag): value for tag, value in given.items()}
+
+
 def renamed_tags(before: Sequence[Field], now: Sequence[Field]) -> dict[str, str]:
     """Old tag to new tag of each field that Mailchimp shows under another tag than before."""
     tags = {field.merge_id: field.tag for field in now if field.merge_id is not None}

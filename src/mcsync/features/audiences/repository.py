@@ -108,6 +108,22 @@ async def ensure_audience(
     return (await session.execute(statement, execution_options=_FRESH)).scalar_one()
 
 
+async def mirrored(session: AsyncSession) -> Sequence[Audience]:
+    """The mirrored audiences of the connected account that are not gone, by name."""
+    statement = (
+        select(Audience)
+        .join(
+            Connection,
+            (Connection.org_id == Audience.org_id)
+            & (Connection.account_id == Audience.account_id)
+            & Connection.soft_deleted_at.is_(None),
+        )
+        .where(Audience.org_id == org_of(session), Audience.gone_at.is_(None))
+        .order_by(Audience.name, Audience.list_id)
+    )
+    return (await session.execute(statement)).scalars().all()
+
+
 async def subscribed(session: AsyncSession, audience_id: UUID) -> int:
     """How many members the mirror knows as subscribed."""
     counted = await session.scalar(

@@ -15,17 +15,20 @@ from mcsync.core.errors import BadRequestError, FieldProblem, McsyncError, NotFo
 from mcsync.core.resources import Resources
 from mcsync.features import audit
 from mcsync.features.audiences import repository
+from mcsync.features.audiences.definitions import (
+    field_of,
+    follow,
+    merge_fields,
+    merge_map,
+    warnings,
+)
 from mcsync.features.audiences.merge_map import (
     Entry,
     Field,
     MergeMap,
     checked_map,
-    followed_map,
     format_of,
     gone_tags,
-    map_in_force,
-    redefined_tags,
-    renamed_tags,
     source_of,
     unfed_required,
 )
@@ -48,6 +51,7 @@ from mcsync.features.connection import service as connection
 from mcsync.mailchimp import MailchimpClient, MailchimpError
 
 __all__ = [
+    "audience_warnings",
     "create_merge_fields",
     "ensure_audience",
     "find",
@@ -69,36 +73,6 @@ FIELDS_ARE_FRESH = timedelta(minutes=5)
 """So long ``audiences.get`` answers from the mirror: nobody changes merge fields by the minute."""
 
 _WEATHER = (mailchimp.TransientError, mailchimp.ThrottledError)
-
-
-def merge_map(audience: Audience) -> dict[str, Entry]:
-    """The merge-field map in force: the stored one, or the proposal."""
-    fields = Field.stored(audience.merge_fields)
-    known = audience.merge_fields_at is not None
-    return map_in_force(audience.merge_field_map, fields, known=known)
-
-
-def merge_fields(audience: Audience) -> dict[str, Field]:
-    """The mirrored merge fields, by their tags as Mailchimp spells them."""
-    return {field.tag: field for field in Field.stored(audience.merge_fields)}
-
-
-def warnings(audience: Audience) -> list[WarningView]:
-    """What of the audience needs somebody's attention, though everything else goes on."""
-    gone = gone_tags(
-        audience.merge_field_map,
-        Field.stored(audience.merge_fields),
-        known=audience.merge_fields_at is not None,
-    )
-    return [
-        WarningView(
-            code="merge_field_gone",
-            message=f"Mailchimp no longer has the merge field {tag} of {audience.name}: its values are not"
-            " sent, all other fields are. Create the field again with audiences.createMergeFields, or"
-            " leave it out of audiences.setMergeFields.",
-        )
-        for tag in gone
-    ]
 
 
 def permissions_fed(audience: Audience) -> tuple[str, ...]:
@@ -185,6 +159,13 @@ async def list_audiences(resources: Resources, actor: Actor) -> list[AudienceSum
         )
         for found in lists
     ]
+
+
+async def audience_warnings(resources: Resources, org_id: UUID) -> list[WarningView]:
+    """What needs attention in the mirrored audiences of the connected account."""
+    async with resources.db.transaction(org_id) as session:
+        mirrored = await repository.mirrored(session)
+        return [warning for audience in mirrored for warning in warnings(audience)]
 
 
 async def store_lists(
@@ -337,8 +318,8 @@ async def refresh_merge_fields(
     async with resources.db.transaction(org_id) as session:
         before = await locked(session, audience.id)
         was = merge_map(before), permissions_fed(before)
-        told = [_field(field) for field in fields]
-        redefined = await _follow(session, before, told)
+        told = [field_of(field) for field in fields]
+        redefined = await follow(session, before, told)
         await repository.store_fields(session, audience.id, told, resources.clock())
         if permissions not in (None, list(Permission.stored(before.marketing_permissions))):
             await repository.store_permissions(session, audience.id, permissions)
@@ -346,25 +327,6 @@ async def refresh_merge_fields(
         if redefined or (merge_map(stored), permissions_fed(stored)) != was:
             await touch_definition(session, audience.id)
         return stored
-
-
-async def _follow(session: AsyncSession, before: Audience, now: Sequence[Field]) -> bool:
-    """Map, members and refusals follow the fields; whether values may be read otherwise than before."""
-    if before.merge_fields_at is None:
-        return False
-    were = Field.stored(before.merge_fields)
-    redefined = redefined_tags(were, now)
-    if not redefined:
-        return False
-    followed = followed_map(before.merge_field_map, were, now)
-    if followed != before.merge_field_map:
-        await repository.store_map(session, before.id, followed)
-    renamed = renamed_tags(were, now)
-    if renamed:
-        await repository.rename_pushed(session, before.id, renamed)
-    forgotten = await repository.forget_field_refusals(session, before.id, redefined)
-    fed = {tag.upper() for tag in merge_map(before)}
-    return forgotten > 0 or not fed.isdisjoint(redefined)
 
 
 async def _read_fields(
@@ -474,16 +436,3 @@ def _row(found: mailchimp.Audience) -> dict[str, Any]:
             "marketingPermissions": found.marketing_permissions,
         },
     }
-
-
-def _field(field: mailchimp.MergeField) -> Field:
-    return Field(
-        tag=field.tag,
-        name=field.name,
-        type=field.type,
-        required=field.required,
-        choices=field.options.choices,
-        merge_id=field.merge_id,
-        phone_format=field.options.phone_format,
-        default=field.default_value,
-    )

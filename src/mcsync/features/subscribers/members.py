@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping
 from typing import Any
 
 from mcsync.core.errors import BadRequestError, ConflictError, FieldProblem, McsyncError
-from mcsync.features.audiences.merge_map import Field
+from mcsync.features.audiences.merge_map import Field, spelled_tags
 from mcsync.features.audiences.models import Audience
 from mcsync.features.preferences.by_address import Recorded
 from mcsync.features.subscribers.schemas import ConsentView, SubscriberView
@@ -52,9 +53,21 @@ def left_by_themselves(member: Member) -> bool:
 def check_fields(audience: Audience, given: Mapping[str, Any], *, required: bool) -> None:
     """Compares merge fields with what the mirror knows of the audience's; Mailchimp has the last word.
 
-    Raises ``BadRequestError``: ``invalid_merge_fields`` for tags that the audience does not have,
-    ``required_fields_missing``.
+    Tags are matched whatever their case. Raises ``BadRequestError``: ``invalid_merge_fields`` for tags that
+    stand twice or that the audience does not have, ``required_fields_missing``.
     """
+    twice = [tag for tag, count in Counter(tag.upper() for tag in given).items() if count > 1]
+    if twice:
+        raise BadRequestError(
+            "A merge field stands twice, in different spellings of its tag; see errors.",
+            code="invalid_merge_fields",
+            errors=[
+                FieldProblem(
+                    f"/mergeFields/{tag}", "duplicate_tag", "Send one value for each field."
+                )
+                for tag in twice
+            ],
+        )
     if audience.merge_fields_at is None:
         return
     fields = Field.stored(audience.merge_fields)
@@ -76,6 +89,11 @@ def check_fields(audience: Audience, given: Mapping[str, Any], *, required: bool
         missing = [one.tag for one in fields if one.required and one.tag.upper() not in filled]
         if missing:
             raise _missing(missing)
+
+
+def spelled(audience: Audience, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The merge fields under the tags as Mailchimp spells them."""
+    return spelled_tags(given, Field.stored(audience.merge_fields))
 
 
 def _missing(tags: Collection[str]) -> BadRequestError:

@@ -297,7 +297,7 @@ async def _call(
 ) -> Member:  # fmt: skip
     ip_address = _ip(wish.proof)
     body = members.fields_for(
-        wish.wanted, wish.merge_fields, language=wish.language, ip_signup=ip_address,
+        wish.wanted, members.spelled(audience, wish.merge_fields), language=wish.language, ip_signup=ip_address,
         **consent_proof(timestamp_opt=wish.consent_given_at,
                         ip_opt=ip_address if wish.consent_given_at else None),
     )  # fmt: skip
@@ -404,6 +404,8 @@ async def _has_something_to_withdraw(resources: Resources, actor: Actor, address
 async def _patch(
     client: MailchimpClient, audience: Audience, address: Address, changes: Mapping[str, Any]
 ) -> Member:
+    if "merge_fields" in changes:
+        changes = {**changes, "merge_fields": members.spelled(audience, changes["merge_fields"])}
     try:
         return await client.update_member(audience.list_id, address.hash.hex, changes)
     except RefusedError as error:

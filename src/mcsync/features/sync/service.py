@@ -24,7 +24,7 @@ from mcsync.features.audiences.merge_map import Field, unfed_required
 from mcsync.features.audiences.models import Audience
 from mcsync.features.connection import service as connection
 from mcsync.features.segments import repository as segments
-from mcsync.features.sync import context, decide, planner, runs
+from mcsync.features.sync import context, decide, previewing, runs
 from mcsync.features.sync.decide import PlanScope, PlanSegment
 from mcsync.features.sync.schemas import (
     ChangeView,
@@ -243,7 +243,7 @@ async def preview(resources: Resources, actor: Actor, wanted: PreviewInput) -> P
         audience = await audiences.find(resources, actor.org_id, wanted.definition.audience_id)
     async with resources.db.transaction(actor.org_id) as session:
         scope, mirrored = await _preview_scope(resources, session, actor, wanted, audience)
-        found = await planner.preview(session, scope, sample=wanted.sample)
+        found = await previewing.preview(session, scope, sample=wanted.sample)
         fields = Field.stored(mirrored.merge_fields)
     return PreviewView(
         counts=Counts(**found.plan.counts(), done=0, failed=0),
@@ -260,7 +260,7 @@ async def preview(resources: Resources, actor: Actor, wanted: PreviewInput) -> P
 
 
 def _unreadable(
-    found: planner.Preview, problems: Mapping[str, str], *, shown: bool
+    found: previewing.Preview, problems: Mapping[str, str], *, shown: bool
 ) -> list[UnreadableInPreview]:
     """Each field whose values are not all taken, with its examples. ``shown``: their values, too."""
     return [
