@@ -83,6 +83,7 @@ class TestCreate:
             "status": "pending",
             "statusCode": None,
             "statusDetail": None,
+            "warnings": [],
             "version": 1,
             "lastSyncedAt": None,
             "createdAt": body["createdAt"],

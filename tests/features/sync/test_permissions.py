@@ -9,7 +9,7 @@ import pytest
 
 from mcsync.features.audiences import marketing, service
 from mcsync.features.audiences.schemas import AudienceView
-from mcsync.features.sync import lanes
+from mcsync.features.sync import lanes, permissions
 from tests.features.sync.conftest import Between
 from tests.features.sync.world import World, counted
 
@@ -231,13 +231,22 @@ async def test_a_lost_answer_is_asked_again(world: World, kind: str) -> None:
     assert left[0].n == 0
 
 
-async def test_what_mailchimp_refuses_is_not_asked_again(world: World) -> None:
+async def test_what_mailchimp_refuses_is_not_asked_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     segment, _ = await synced(world, ADA)
     ids = await ask(world, EMAIL)
     await feed(world, ids[EMAIL])
-    # replaced at Mailchimp, and not read since
-    await world.sandbox.change_list(world.list_id, marketing_permissions=["Another"])
-    run = await world.sync(segment)
+    carry_out = permissions.Ticking.carry_out
+
+    async def replaced(ticking: permissions.Ticking) -> None:
+        # at Mailchimp, after the run has read the permissions
+        await world.sandbox.change_list(world.list_id, marketing_permissions=["Another"])
+        await carry_out(ticking)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(permissions.Ticking, "carry_out", replaced)
+        run = await world.sync(segment)
     assert (run.status, run.calls) == ("succeeded", 1)
     await world.sql("update contact_segments set planned_xid = null")
     assert (await world.sync(segment)).calls == 0

@@ -210,12 +210,12 @@ def checked_map(
 
 
 def spelled_tags(given: Mapping[str, Any], fields: Sequence[Field]) -> dict[str, Any]:
-    """Values by tag, under the tags as Mailchimp spells them; what it does not have stays as it is.
+    """Values by tag, under the tags as Mailchimp spells them: it ignores another case without a word.
 
-    Mailchimp ignores a tag in another case without a word (MC 4.3).
+    A field that was not read yet is taken to have a tag in upper case, as Mailchimp makes them (MC 5).
     """
     spelled = {field.tag.upper(): field.tag for field in fields}
-    return {spelled.get(tag.upper(), tag): value for tag, value in given.items()}
+    return {spelled.get(tag.upper(), tag.upper()): value for tag, value in given.items()}
 
 
 def renamed_tags(before: Sequence[Field], now: Sequence[Field]) -> dict[str, str]:
