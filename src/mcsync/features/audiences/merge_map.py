@@ -58,7 +58,11 @@ _SOURCE_OF: Final = {word: source for source, words in _WORDS.items() for word i
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A merge field as the mirror keeps it; ``tag`` is spelled as Mailchimp spells it."""
+    """A merge field as the mirror keeps it; ``tag`` is spelled as Mailchimp spells it.
+
+    ``phone_format``: ``US`` or ``International``, of a phone field. ``default``: what Mailchimp shows for a
+    member without a value.
+    """
 
     tag: str
     name: str
@@ -66,11 +70,20 @@ class Field:
     required: bool = False
     choices: tuple[str, ...] = ()
     merge_id: int | None = None
+    phone_format: str = ""
+    default: str = ""
 
     @classmethod
     def stored(cls, rows: Iterable[Mapping[str, Any]]) -> tuple[Field, ...]:
-        """The fields from the mirror's JSON (``audiences.merge_fields``)."""
-        return tuple(cls(**{**row, "choices": tuple(row.get("choices", ()))}) for row in rows)
+        """The fields from the mirror's JSON (``audiences.merge_fields``), whichever version wrote it."""
+        known = cls.__dataclass_fields__
+        return tuple(
+            cls(
+                **{name: value for name, value in row.items() if name in known}
+                | {"choices": tuple(row.get("choices", ()))}
+            )
+            for row in rows
+        )
 
     def as_json(self) -> dict[str, Any]:
         """The form that :meth:`stored` reads."""
@@ -81,6 +94,8 @@ class Field:
             "required": self.required,
             "choices": list(self.choices),
             "merge_id": self.merge_id,
+            "phone_format": self.phone_format,
+            "default": self.default,
         }
 
 

@@ -420,4 +420,6 @@ def _field(field: mailchimp.MergeField) -> Field:
         required=field.required,
         choices=field.options.choices,
         merge_id=field.merge_id,
+        phone_format=field.options.phone_format,
+        default=field.default_value,
     )
