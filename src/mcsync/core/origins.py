@@ -23,6 +23,26 @@ def browser_origin(text: str) -> str:
     Raises ``ValueError`` for a text that no browser sends as an origin; its message says what to write.
     """
     given = text.strip()
+    scheme = _scheme(given)
+    try:
+        parts = urlsplit(given)
+        host, port = _host(parts.hostname or ""), parts.port
+        if port == 0 or parts.netloc.endswith(":"):
+            raise ValueError
+    except ValueError:
+        raise ValueError(f"the host or the port is not one; write it as {_EXAMPLE}") from None
+    origin = f"{scheme}://{host}"
+    if port is not None and port != _DEFAULT_PORTS[scheme]:
+        origin += f":{port}"
+    if "@" in parts.netloc:
+        raise ValueError(f"an origin has no user and no password; write {origin}")
+    if parts.path not in {"", "/"} or "?" in given or "#" in given:
+        raise ValueError(f"an origin has no path, query or fragment; write {origin}")
+    return origin
+
+
+def _scheme(given: str) -> str:
+    """The scheme of what looks like an origin. Raises ``ValueError``."""
     if "*" in given:
         raise ValueError(
             "a wildcard is not an origin; write each site by itself, with commas between:"
@@ -34,27 +54,12 @@ def browser_origin(text: str) -> str:
         )
     if any(ord(letter) <= 32 or letter == "\\" for letter in given):
         raise ValueError(f"an origin has no blanks and no backslashes; write it as {_EXAMPLE}")
-    scheme, separator, _ = given.partition("://")
+    scheme, separator, _ = given.lower().partition("://")
     if not separator:
         raise ValueError(f"the scheme is missing; write https:// before the host: {_EXAMPLE}")
-    scheme = scheme.lower()
     if scheme not in _DEFAULT_PORTS:
         raise ValueError(f"only https:// and http:// sites can have forms; write it as {_EXAMPLE}")
-    try:
-        parts = urlsplit(given)
-        host, port = parts.hostname or "", parts.port
-        origin = f"{scheme}://{_host(host)}"
-    except ValueError:
-        raise ValueError(f"the host or the port is not one; write it as {_EXAMPLE}") from None
-    if port == 0 or parts.netloc.endswith(":"):
-        raise ValueError(f"the host or the port is not one; write it as {_EXAMPLE}")
-    if port is not None and port != _DEFAULT_PORTS[scheme]:
-        origin += f":{port}"
-    if "@" in parts.netloc:
-        raise ValueError(f"an origin has no user and no password; write {origin}")
-    if parts.path not in {"", "/"} or "?" in given or "#" in given:
-        raise ValueError(f"an origin has no path, query or fragment; write {origin}")
-    return origin
+    return scheme
 
 
 def _host(host: str) -> str:

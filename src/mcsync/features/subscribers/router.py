@@ -7,15 +7,17 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Query, Request
 
 from mcsync.core.auth import Actor, Scope, requires
-from mcsync.core.web.deps import ResourcesDep
+from mcsync.core.web.deps import PageDep, ResourcesDep
 from mcsync.core.web.openapi import problems
 from mcsync.features.audiences.schemas import AudienceId
-from mcsync.features.subscribers import forms, service
+from mcsync.features.subscribers import forms, requests, service
 from mcsync.features.subscribers.schemas import (
     ArchiveInput,
     CreateOrUpdateInput,
     CreateOrUpdateResult,
     Email,
+    RequestPage,
+    RequestStatus,
     SubscribeInput,
     SubscribeResult,
     SubscriberView,
@@ -72,6 +74,24 @@ async def subscribe(
         client_ip = request.client.host if request.client else None
         return await forms.post(resources, actor, body, client_ip)
     return await service.subscribe(resources, actor, body)
+
+
+@router.get("/listRequests", summary="Requests to be subscribed, newest first")
+async def list_requests(
+    resources: ResourcesDep,
+    actor: Reader,
+    page: PageDep,
+    status: Annotated[RequestStatus | None, Query(description="Only of this status.")] = None,
+    audience_id: Annotated[
+        AudienceId | None, Query(alias="audienceId", description="Only for this audience.")
+    ] = None,
+) -> RequestPage:
+    """What became of the posts of forms, and of what `subscribe` and `createOrUpdate` asked for.
+
+    A form is told nothing but `requested`; here is what happened then. `status=refused` lists what Mailchimp
+    did not take and why. The address of a request is not kept after it has ended.
+    """
+    return await requests.list_requests(resources, actor, page, status=status, list_id=audience_id)
 
 
 @router.post("/update", summary="Change a member's fields", responses=problems(502, 504))
