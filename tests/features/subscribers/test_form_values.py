@@ -1,5 +1,7 @@
 """What a form's optional values do: told at the post where that can be known, left out otherwise."""
 
+# ruff: noqa: F811 - fixtures that are imported by their names
+
 from __future__ import annotations
 
 import io
@@ -37,7 +39,7 @@ FIELDS = [
 
 
 @pytest.fixture
-async def fields(connected: Caller, form: Caller) -> None:  # noqa: F811
+async def fields(connected: Caller, form: Caller) -> None:
     """The audience has fields of many types, and the mirror knows of them."""
     answer = await connected.mutate(
         "audiences.createMergeFields", audienceId=ALL_STAFF, fields=FIELDS
@@ -82,7 +84,7 @@ class TestAtThePost:
         ],
     )
     async def test_a_value_that_the_field_does_not_take_is_told_whoever_it_is(
-        self, form: Caller, mailchimp: SandboxControl, onlooker: asyncpg.Connection,  # noqa: F811
+        self, form: Caller, mailchimp: SandboxControl, onlooker: asyncpg.Connection,
         given: dict[str, Any], code: str,
     ) -> None:  # fmt: skip
         await mailchimp.person(ALL_STAFF, ADA, "subscribe_form")
@@ -97,7 +99,7 @@ class TestAtThePost:
         assert await requests(onlooker) == []
 
     async def test_a_value_is_sent_as_mailchimp_spells_it(
-        self, form: Caller, mailchimp: SandboxControl, resources: Resources, organisation: Org,  # noqa: F811
+        self, form: Caller, mailchimp: SandboxControl, resources: Resources, organisation: Org,
         onlooker: asyncpg.Connection,
     ) -> None:  # fmt: skip
         """What a date field of HTML and a choice in another case give."""
@@ -109,7 +111,7 @@ class TestAtThePost:
         assert await requests(onlooker) == [("asked", None)]
 
     async def test_a_choice_that_is_new_at_mailchimp_is_taken(
-        self, form: Caller, mailchimp: SandboxControl, onlooker: asyncpg.Connection,  # noqa: F811
+        self, form: Caller, mailchimp: SandboxControl, onlooker: asyncpg.Connection,
     ) -> None:  # fmt: skip
         """An old mirror is read once more before it refuses anybody; wrong posts do not repeat that."""
         await onlooker.execute(
@@ -133,7 +135,7 @@ class TestWhatOnlyMailchimpRefuses:
         "given", [{"BDAY": "31/12"}, {"SIZE": "Medium"}, {"HOME": {"addr1": "1"}}]
     )
     async def test_the_person_is_asked_without_it(
-        self, form: Caller, mailchimp: SandboxControl, resources: Resources, organisation: Org,  # noqa: F811
+        self, form: Caller, mailchimp: SandboxControl, resources: Resources, organisation: Org,
         onlooker: asyncpg.Connection, viewer: Caller, given: dict[str, Any],
     ) -> None:  # fmt: skip
         await ok(form, "subscribe", **who(mergeFields=given | {"FNAME": "Ada"}, language="de"))
@@ -148,7 +150,7 @@ class TestWhatOnlyMailchimpRefuses:
                       **who("bo@unce.example", mergeFields=given))  # fmt: skip
 
     async def test_what_the_audience_requires_stays(
-        self, form: Caller, mailchimp: SandboxControl, resources: Resources, organisation: Org,  # noqa: F811
+        self, form: Caller, mailchimp: SandboxControl, resources: Resources, organisation: Org,
         onlooker: asyncpg.Connection, connected: Caller,
     ) -> None:  # fmt: skip
         await connected.mutate(
@@ -165,7 +167,7 @@ class TestWhatOnlyMailchimpRefuses:
         ]  # fmt: skip
 
     async def test_a_refusal_that_was_not_heard_loses_nothing(
-        self, form: Caller, mailchimp: SandboxControl, resources: Resources, organisation: Org,  # noqa: F811
+        self, form: Caller, mailchimp: SandboxControl, resources: Resources, organisation: Org,
         onlooker: asyncpg.Connection,
     ) -> None:  # fmt: skip
         await ok(form, "subscribe", **who(mergeFields={"BDAY": "31/12"}))
@@ -180,7 +182,7 @@ class TestWhatOnlyMailchimpRefuses:
 
 class TestLanguage:
     async def test_an_unknown_one_is_left_out_and_noted(
-        self, form: Caller, mailchimp: SandboxControl, resources: Resources, organisation: Org,  # noqa: F811
+        self, form: Caller, mailchimp: SandboxControl, resources: Resources, organisation: Org,
         onlooker: asyncpg.Connection,
     ) -> None:  # fmt: skip
         await ok(form, "subscribe", **who(language="de-AT"))
@@ -192,14 +194,14 @@ class TestLanguage:
 
 
 class TestListRequests:
-    async def test_needs_the_right_to_read(self, anyone: Caller, form: Caller) -> None:  # noqa: F811
+    async def test_needs_the_right_to_read(self, anyone: Caller, form: Caller) -> None:
         assert (await anyone.query("subscribers.listRequests")).status_code == 401
         assert (await form.query("subscribers.listRequests")).status_code == 403
 
     async def test_another_organisation_sees_nothing(
         self,
         form: Caller,
-        stranger: Caller,  # noqa: F811
+        stranger: Caller,
     ) -> None:
         await ok(form, "subscribe", **who())
         assert (await stranger.query("subscribers.listRequests")).json() == {
@@ -207,7 +209,7 @@ class TestListRequests:
         }  # fmt: skip
 
     async def test_what_ended_refused_is_logged_counted_and_listed_without_its_address(
-        self, form: Caller, viewer: Caller, connected: Caller, resources: Resources,  # noqa: F811
+        self, form: Caller, viewer: Caller, connected: Caller, resources: Resources,
         organisation: Org, mailchimp: SandboxControl, onlooker: asyncpg.Connection, log: io.StringIO,
     ) -> None:  # fmt: skip
         gone = "bounced@people.example"
@@ -238,7 +240,7 @@ class TestListRequests:
         self,
         form: Caller,
         viewer: Caller,
-        onlooker: asyncpg.Connection,  # noqa: F811
+        onlooker: asyncpg.Connection,
     ) -> None:
         for number in range(5):
             await ok(form, "subscribe", **who(f"p{number}@people.example"))
