@@ -72,7 +72,7 @@ def test_an_origin_is_spelled_as_browsers_send_it(written: str, sent: str) -> No
 )  # fmt: skip
 def test_what_no_browser_sends_is_refused_at_start(written: str, told: str) -> None:
     with pytest.raises(ValidationError) as caught:
-        Settings(form_origins=(" https://good.example", written))  # type: ignore[arg-type]
+        Settings(form_origins=(" https://good.example", written))
     message = str(caught.value)
     assert told in message
     assert "entry 2" in message

@@ -30,7 +30,7 @@ ODD = {
         "cast('2026-00-00' as date)", "char(0xD800 using ucs2)", "x'ff'",
     ],
 }  # fmt: skip
-GOOD = {
+GOOD: dict[str, list[tuple[str, Any]]] = {
     "postgresql": [
         ("'9999-12-31'::date", "9999-12-31"), ("'0001-01-01'::date", "0001-01-01"),
         ("'2026-02-28 12:30:01.5'::timestamp", "2026-02-28T12:30:01.500000"),

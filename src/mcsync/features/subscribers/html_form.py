@@ -193,6 +193,7 @@ def _joined(pairs: Iterable[tuple[str, str]]) -> dict[str, Any]:
             )
             continue
         wrapped, plain, part = found.groups()
+        place: Any
         if plain is not None and part is None and plain.lower() in _OURS:
             place, key = body, _OURS[plain.lower()]
         elif plain == "proof" and part is not None:

@@ -276,7 +276,7 @@ async def page_of_requests(
         conditions += " and (r.requested_at, r.id) < (cast(:at as timestamptz), cast(:id as uuid))"
         values["at"], values["id"] = after
     rows = await session.execute(text(_REQUESTS.format(conditions=conditions)), values)
-    return list(rows.mappings())
+    return [dict(row) for row in rows.mappings()]
 
 
 async def count_requests(
