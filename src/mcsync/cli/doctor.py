@@ -24,6 +24,8 @@ from mcsync.core.resources import Resources
 from mcsync.core.settings import Settings, SettingsError
 from mcsync.features.audiences.service import audience_warnings
 from mcsync.features.connection import service as connection
+from mcsync.features.subscribers import repository as subscribers
+from mcsync.features.subscribers.requests import COUNTED_DAYS
 from mcsync.mailchimp import MailchimpError
 
 OLDEST_POSTGRES: Final = 150_000
@@ -189,6 +191,9 @@ async def _connections(resources: Resources) -> AsyncIterator[Finding]:
                 f"Audiences of {organisation.name}", "warning", warning.message,
                 "Call audiences.createMergeFields or audiences.setMergeFields.",
             )  # fmt: skip
+        refused = await _refused_requests(resources, organisation)
+        if refused is not None:
+            yield refused
 
 
 async def _connection(resources: Resources, organisation: Organisation) -> Finding:
@@ -215,6 +220,20 @@ async def _connection(resources: Resources, organisation: Organisation) -> Findi
             check, "problem", _short(error), "Connect again with a live API key, or try again later."
         )  # fmt: skip
     return Finding(check, "ok", f"{live.account_name or live.account_id} answers")
+
+
+async def _refused_requests(resources: Resources, organisation: Organisation) -> Finding | None:
+    async with resources.db.transaction(organisation.id) as session:
+        counts = await subscribers.count_requests(session, days=COUNTED_DAYS)
+    refused = counts.get("refused", 0) + counts.get("dropped", 0)
+    if not refused:
+        return None
+    total = sum(counts.values())
+    return Finding(
+        f"forms of {organisation.name}", "warning",
+        f"{refused} of {total} requests of the last {COUNTED_DAYS} days were refused or dropped",
+        "Call subscribers.listRequests with status=refused or status=dropped to see why.",
+    )  # fmt: skip
 
 
 def _short(error: Exception) -> str:

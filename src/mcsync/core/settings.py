@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import re
 from itertools import pairwise
 from typing import Annotated, Literal, Self
 
@@ -18,6 +17,8 @@ from redis.asyncio.connection import parse_url
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
+from mcsync.core.origins import browser_origin
+
 MASTER_KEY_BYTES = 32
 _FEW_DISTINCT = 12
 """32 random bytes have about 30 distinct values; fewer than this is a pattern somebody typed."""
@@ -26,7 +27,6 @@ _NO_POSTGRES_URL = (
     "is not a URL such as postgresql://user:password@host:5432/database"
     " (an @ in the password is written %40)."
 )
-_ORIGIN = re.compile(r"https?://[A-Za-z0-9.\-\[\]:]+")
 
 
 class SettingsError(Exception):
@@ -120,7 +120,8 @@ class Settings(BaseSettings):
 
     # Newsletter forms
     form_origins: Annotated[tuple[str, ...], NoDecode] = ()
-    """Web sites whose pages may post to `subscribers.subscribe`, e.g. `https://www.example.com`; commas between."""
+    """Web sites whose pages may post to `subscribers.subscribe`, and to which an HTML form may lead back: origins
+    such as `https://www.example.com`, with commas between. The service does not start with one that no browser sends."""
     form_per_client_minute: int = Field(10, ge=1)
     """Form posts that one network address may send in a minute."""
     form_per_address_hour: int = Field(3, ge=1)
@@ -142,13 +143,14 @@ class Settings(BaseSettings):
     @field_validator("form_origins")
     @classmethod
     def _are_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for one in value:
-            if _ORIGIN.fullmatch(one) is None:
-                message = (
-                    "FORM_ORIGINS takes origins such as https://www.example.com, without a path"
-                )
-                raise ValueError(message)
-        return value
+        origins: dict[str, None] = {}
+        for number, one in enumerate(value, 1):
+            try:
+                origins[browser_origin(one)] = None
+            except ValueError as error:
+                message = f"FORM_ORIGINS, entry {number}: {error}"
+                raise ValueError(message) from None
+        return tuple(origins)
 
     @field_validator("log_level", mode="before")
     @classmethod

@@ -6,10 +6,16 @@ import io
 
 import pytest
 
-from mcsync.core.errors import BadRequestError, ConflictError, NotFoundError
+from mcsync.core.errors import (
+    BadRequestError,
+    ConflictError,
+    NotFoundError,
+    UpstreamRefusedError,
+)
 from mcsync.core.web.paging import PageParams
+from mcsync.features.connection import service as connection
 from mcsync.features.erasure import service
-from mcsync.features.erasure.schemas import ErasureInput
+from mcsync.features.erasure.schemas import ErasureInput, LiftInput
 from mcsync.features.erasure.subject import address_hash, address_key
 from mcsync.features.preferences import service as preferences
 from tests.features.erasure.acts import Acts, answers, states, targets
@@ -367,3 +373,71 @@ class TestAskedAgain:
         await world.sync(await world.segment())
         done = await acts.erase(person)
         assert (await acts.work(done.id, times=2)).receipt == done.receipt
+
+
+class TestAnAddressThatOnlyMailchimpKnows:
+    @pytest.mark.parametrize(
+        "email",
+        [
+            "stranger@acme.example",
+            "a..b@acme.example",
+            ".dot@acme.example",
+            '"ada"@acme.example',
+            "ada@under_score.example",
+            f"{'long' * 16}@acme.example",
+            f"ada@{'long.' * 50}example.example",
+        ],
+    )
+    async def test_is_looked_for_on_every_list_and_erased(
+        self, world: World, acts: Acts, email: str
+    ) -> None:
+        """Also one that no contact could have; the list was never pulled, nor the address ever seen here."""
+        await world.person(email, "subscribe_form", list_id=world.other_list_id)
+        await world.sql("delete from audiences where list_id = :list", list=world.other_list_id)
+
+        done = await acts.erase(email=email.upper())
+
+        assert await acts.at_mailchimp(email) == []
+        assert await world.sandbox.forgotten(world.other_list_id, email) == [email]
+        assert await acts.traces(email) == []
+        assert states(done) == {"confirmed"}
+
+    async def test_an_archived_one_is_erased_too(self, world: World, acts: Acts) -> None:
+        await world.person(ADA, "subscribe_form")
+        await world.sandbox.admin(world.list_id, ADA, "archive")
+        await acts.erase(email=ADA)
+        assert await acts.at_mailchimp(ADA) == []
+
+    async def test_of_one_that_came_back_unseen_a_new_erasure_is_made(
+        self, world: World, acts: Acts
+    ) -> None:
+        await world.person(ADA, "subscribe_form")
+        first = await acts.erase(email=ADA)
+        assert (await acts.ask(email=ADA)).id == first.id
+        await world.person(ADA, "subscribe_form", list_id=world.other_list_id)
+        second = await acts.erase(email=ADA)
+        assert second.id != first.id
+        assert await acts.at_mailchimp(ADA) == []
+
+    async def test_nobody_is_called_unknown_while_mailchimp_cannot_be_asked(
+        self, world: World, acts: Acts
+    ) -> None:
+        await world.person(ADA, "subscribe_form")
+        await world.sandbox.revoke(world.api_key)
+        with pytest.raises(UpstreamRefusedError):
+            await acts.ask(email=ADA)
+        await world.sandbox.rekey(world.api_key, world.api_key)
+        await connection.disconnect(world.resources, world.actor)
+        with pytest.raises(ConflictError) as error:
+            await acts.ask(email=ADA)
+        assert error.value.code == "not_connected"
+
+    async def test_its_suppression_can_be_lifted(self, world: World, acts: Acts) -> None:
+        odd = "a..b@acme.example"
+        await world.person(odd, "subscribe_form")
+        await acts.erase(email=odd)
+        given = LiftInput.model_validate(
+            {"email": odd, "source": "letter", "proof": {"evidence": "letter 7"},
+             "consentGivenAt": world.now().isoformat()}
+        )  # fmt: skip
+        assert (await service.lift(world.resources, world.actor, given)).address

@@ -226,7 +226,6 @@ class TestMappings:
             (True, "true", True),
             (1.0, "1", 1.0),
             (Decimal("1E+3"), "1000", "1000"),
-            (Decimal("NaN"), None, None),
             (datetime(2026, 1, 2, 3), "2026-01-02T03:00:00", "2026-01-02T03:00:00"),
             (b"abc", "abc", "abc"),
             (UUID(int=1), str(UUID(int=1)), str(UUID(int=1))),
@@ -236,6 +235,19 @@ class TestMappings:
         assert mapping.as_text(cell) == text
         assert mapping.as_attribute(cell) == attribute
 
-    def test_lists_are_refused(self) -> None:
+    @pytest.mark.parametrize(
+        "cell",
+        [
+            [1],
+            {},
+            values.UNREADABLE,
+            float("nan"),
+            float("-inf"),
+            Decimal("NaN"),
+            Decimal("Infinity"),
+        ],
+    )
+    def test_what_is_no_text_is_refused(self, cell: Any) -> None:
         with pytest.raises(TypeError):
-            mapping.as_text([1])
+            mapping.as_text(cell)
+        assert not isinstance(mapping.as_attribute(cell), str | int | float | None)

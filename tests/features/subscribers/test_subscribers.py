@@ -266,18 +266,6 @@ class TestSubscribe:
         assert "enormous" not in str(body)
         assert (await ok(connected, "subscribe", **who(mergeFields={"SHOE": 44})))["status"]
 
-    async def test_tags_are_matched_whatever_their_case(
-        self, connected: Caller, mailchimp: SandboxControl
-    ) -> None:
-        body = await refused(
-            connected, "subscribe", 400, "invalid_merge_fields",
-            **who(mergeFields={"FNAME": "Ada", "fname": "Ada"}),
-        )  # fmt: skip
-        assert [one["code"] for one in body["errors"]] == ["duplicate_tag"]
-        await ok(connected, "subscribe", **who(mergeFields={"fname": "Ada"}))
-        body = await ok(connected, "update", **who(mergeFields={"lName": "Sol"}))
-        assert (body["mergeFields"]["FNAME"], body["mergeFields"]["LNAME"]) == ("Ada", "Sol")
-
     async def test_who_unsubscribed_by_themselves_is_asked_and_never_subscribed_directly(
         self, connected: Caller, mailchimp: SandboxControl
     ) -> None:
@@ -534,3 +522,44 @@ class TestCreateOrUpdate:
             )
             assert body["created"] is False
             assert body["subscriber"]["status"] == "unsubscribed"
+
+
+class TestTheCaseOfTags:
+    async def test_is_the_audiences_whatever_was_given(
+        self, connected: Caller, mailchimp: SandboxControl
+    ) -> None:
+        await connected.query("audiences.get", audienceId=ALL_STAFF)
+        await ok(connected, "subscribe", **who(mergeFields={"fname": "Ada", "Lname": "L"}))
+        await ok(connected, "update", **who(mergeFields={"lName": "Lindqvist"}))
+        member = await mailchimp.member(ALL_STAFF, ADA)
+        assert member is not None
+        assert member["mergeFields"]["FNAME"] == "Ada"
+        assert member["mergeFields"]["LNAME"] == "Lindqvist"
+        body = await refused(
+            connected, "update", 400, "invalid_merge_fields",
+            **who(mergeFields={"fname": "Ada", "FNAME": "Eve"}),
+        )  # fmt: skip
+        assert [one["code"] for one in body["errors"]] == ["given_twice"]
+
+
+class TestLanguage:
+    async def test_a_language_tag_becomes_mailchimps_code(
+        self, connected: Caller, mailchimp: SandboxControl
+    ) -> None:
+        body = await ok(connected, "subscribe", **who(language="de-DE"))
+        assert body["subscriber"]["language"] == "de"
+        body = await ok(connected, "update", **who(language="pt-BR"))
+        assert body["language"] == "pt"
+        body = await ok(connected, "createOrUpdate", **who(language="fr_ca"))
+        assert body["subscriber"]["language"] == "fr_CA"
+
+    async def test_one_that_mailchimp_does_not_have_is_refused(
+        self, connected: Caller, mailchimp: SandboxControl
+    ) -> None:
+        await mailchimp.person(ALL_STAFF, ADA, "subscribe_form")
+        for procedure in ("subscribe", "update", "createOrUpdate"):
+            body = await refused(
+                connected, procedure, 400, "unknown_language", **who(language="Klingon")
+            )
+            assert body["errors"][0]["pointer"] == "/language"
+            assert "Klingon" not in str(body)

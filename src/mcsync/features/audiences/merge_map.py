@@ -209,15 +209,6 @@ def checked_map(
     return checked, problems
 
 
-def spelled_tags(given: Mapping[str, Any], fields: Sequence[Field]) -> dict[str, Any]:
-    """Values by tag, under the tags as Mailchimp spells them: it ignores another case without a word.
-
-    A field that was not read yet is taken to have a tag in upper case, as Mailchimp makes them (MC 5).
-    """
-    spelled = {field.tag.upper(): field.tag for field in fields}
-    return {spelled.get(tag.upper(), tag.upper()): value for tag, value in given.items()}
-
-
 def renamed_tags(before: Sequence[Field], now: Sequence[Field]) -> dict[str, str]:
     """Old tag to new tag of each field that Mailchimp shows under another tag than before."""
     tags = {field.merge_id: field.tag for field in now if field.merge_id is not None}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -20,13 +21,38 @@ from mcsync.features.erasure.subject import (
     entity_key,
 )
 from mcsync.features.preferences.by_address import usable
+from mcsync.mailchimp import normalise_address
+
+
+def address_given(hash_key: bytes, email: str) -> str:
+    """The address as it would be stored; or else as it was given, in lower case.
+
+    Mailchimp may have taken an address that mcsync does not (a quoted local part, two dots in a row), and
+    an erasure must reach it too. Raises ``BadRequestError`` (``invalid_email``) without anything before or
+    behind an ``@``.
+    """
+    try:
+        return usable(hash_key, email)
+    except BadRequestError:
+        given = normalise_address(email)
+        local, _, domain = given.rpartition("@")
+        if not local or not domain:
+            raise
+        return given
+
+
+def spelled(hash_key: bytes, email: str) -> tuple[str, ...]:
+    """The spellings under which Mailchimp may know the address: as stored here, and as given."""
+    return tuple(dict.fromkeys((address_given(hash_key, email), normalise_address(email))))
 
 
 async def find(
-    session: AsyncSession, hash_key: bytes, wanted: SubjectInput, *, erasing: bool
-) -> Subject | Erasure:
+    session: AsyncSession, hash_key: bytes, wanted: SubjectInput, *, erasing: bool,
+    at_mailchimp: bool = False,
+) -> Subject | Erasure:  # fmt: skip
     """Who is meant; or, where this is for an erasure, the one that was made of them before.
 
+    ``at_mailchimp``: the address was just found on a list, though nothing may be known of it here.
     Raises NotFoundError (``contact_not_found``) where nothing is known, BadRequestError for nobody or an
     address that cannot be one, ConflictError (``address_shared``) for the address of several contacts.
     """
@@ -42,7 +68,9 @@ async def find(
         )
     if wanted.email is None:
         raise BadRequestError("Send entityType and entityId, or email.", code="subject_needed")
-    return await _find_address(session, hash_key, usable(hash_key, wanted.email), erasing=erasing)
+    return await _find_address(
+        session, hash_key, wanted.email, erasing=erasing, at_mailchimp=at_mailchimp
+    )
 
 
 async def _find_entity(
@@ -70,17 +98,20 @@ async def _find_entity(
 
 
 async def _find_address(
-    session: AsyncSession, hash_key: bytes, email: str, *, erasing: bool
+    session: AsyncSession, hash_key: bytes, given: str, *, erasing: bool, at_mailchimp: bool
 ) -> Subject | Erasure:
     """By address: the one contact who has it, or the address alone where no contact does."""
+    email, *others = spelled(hash_key, given)
     known, key = address_hash(email), address_key(hash_key, email)
     before = await _erased_before(session, key) if erasing else None
     if before is not None:
-        new = await repository.address_is_known(session, known, key, at_mailchimp_only=True)
+        new = at_mailchimp or await repository.address_is_known(
+            session, known, key, at_mailchimp_only=True
+        )
         if before.status == "open" or not new:
             return before
         # they came back at Mailchimp by themselves, and ask again
-        return await _address_alone(session, known, email)
+        return await _address_alone(session, [email, *others])
     contacts = await repository.contacts_at(session, known)
     if len(contacts) > 1:
         raise ConflictError(
@@ -96,9 +127,9 @@ async def _find_address(
         return await _find_entity(
             session, hash_key, contacts[0].entity_type, contacts[0].entity_id, erasing=erasing
         )
-    if not await repository.address_is_known(session, known, key):
+    if not at_mailchimp and not await repository.address_is_known(session, known, key):
         raise unknown()
-    return await _address_alone(session, known, email)
+    return await _address_alone(session, [email, *others])
 
 
 async def _erased_before(session: AsyncSession, key: UUID) -> Erasure | None:
@@ -112,8 +143,9 @@ async def _erased_before(session: AsyncSession, key: UUID) -> Erasure | None:
     return await repository.get(session, suppressed[0].erasure_id)
 
 
-async def _address_alone(session: AsyncSession, known: UUID, email: str) -> Subject:
-    subject = Subject(None, None, None, [Address(known, email)])
+async def _address_alone(session: AsyncSession, emails: Sequence[str]) -> Subject:
+    subject = Subject(None, None, None)
+    subject.learn(Address(address_hash(email), email) for email in emails)
     subject.learn(await repository.addresses_at_mailchimp(session, subject.hashes, None))
     return subject
 

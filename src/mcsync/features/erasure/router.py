@@ -36,7 +36,10 @@ Eraser = Annotated[Actor, requires(Scope.CONSENT_ERASE)]
 
 
 @router.post(
-    "/gdprDelete", status_code=202, summary="Erase a person", responses=documented(400, 404)
+    "/gdprDelete",
+    status_code=202,
+    summary="Erase a person",
+    responses=documented(400, 404, 409, 502, 504),
 )
 async def gdpr_delete(
     body: ErasureInput, resources: ResourcesDep, actor: Eraser, response: Response
@@ -48,7 +51,9 @@ async def gdpr_delete(
     every address known, and read back until Mailchimp answers that it is not there. `getErasure` shows how
     far it is, and in the end the signed receipt. Asked for again, the same erasure is answered.
 
-    By `email`: the one contact with that address, or somebody who is known by the address only. Where
+    By `email`: the one contact with that address, or somebody who is known by the address only. Of an address
+    that is not known here every audience of the connected account is asked before the answer is
+    `contact_not_found`, also of one that no contact could have (such as one with a quoted local part). Where
     other contacts share an address, they keep it, but it is wanted nowhere from then on.
     """
     erasure = await service.erase(resources, actor, body)

@@ -14,7 +14,8 @@ from mcsync.features.preferences.schemas import EntityId, EntityType, Moment, Pr
 
 ErasureStatus = Literal["open", "done"]
 TargetState = Literal["open", "confirmed", "audience_gone", "closed"]
-MAX_EMAIL = 254
+MAX_EMAIL = 1_000
+"""Longer than an address can be: Mailchimp may have taken one that mcsync does not."""
 
 _ID = "019ab5a1-7c44-7d1e-9a51-0d7f5d3c2b10"
 _ANSWER: JsonDict = {"at": "2026-11-23T09:30:02.118Z", "status": 204}

@@ -30,7 +30,7 @@ from mcsync.features import audit
 from mcsync.features.audit import AuditAction
 from mcsync.features.connection import service as connection
 from mcsync.features.contacts import staging
-from mcsync.features.erasure import completion, finding, receipt, repository, stores
+from mcsync.features.erasure import completion, elsewhere, finding, receipt, repository, stores
 from mcsync.features.erasure.models import Erasure, ErasureTarget
 from mcsync.features.erasure.schemas import (
     CloseTargetInput,
@@ -57,7 +57,6 @@ from mcsync.features.erasure.subject import (
     entity_key,
     subject_context,
 )
-from mcsync.features.preferences.by_address import usable
 
 _CLOCKS_DIFFER: Final = timedelta(minutes=5)
 _DEADLOCK: Final = "40P01"
@@ -69,10 +68,13 @@ async def erase(resources: Resources, actor: Actor, wanted: SubjectInput) -> Era
     """Erases a person here, and orders the erasure at Mailchimp; answers the erasure.
 
     The same one where it was asked for before and nothing new is known. Raises NotFoundError
-    (``contact_not_found``) where nothing at all is known, BadRequestError for nobody or an address that
-    cannot be one, ConflictError (``address_shared``) for the address of several contacts.
+    (``contact_not_found``) where nothing at all is known, here and on the lists of the connected account;
+    BadRequestError for nobody or an address that cannot be one; ConflictError (``address_shared``) for the
+    address of several contacts; and, where only Mailchimp could tell, what :func:`elsewhere.is_on_a_list`
+    raises.
     """
-    return await _unblocked(lambda: _erase(resources, actor, wanted))
+    there = await elsewhere.only_there(resources, actor, wanted)
+    return await _unblocked(lambda: _erase(resources, actor, wanted, at_mailchimp=there))
 
 
 async def _unblocked(act: Callable[[], Awaitable[_T]]) -> _T:
@@ -87,12 +89,16 @@ async def _unblocked(act: Callable[[], Awaitable[_T]]) -> _T:
     raise AssertionError
 
 
-async def _erase(resources: Resources, actor: Actor, wanted: SubjectInput) -> ErasureView:
+async def _erase(
+    resources: Resources, actor: Actor, wanted: SubjectInput, *, at_mailchimp: bool
+) -> ErasureView:
     async with resources.db.transaction(actor.org_id) as session:
         hash_key = await resources.hash_keys.hash_key(session)
         # no import is being merged from here on: all later ones know of the suppressions
         await staging.lock_merge(session)
-        found = await finding.find(session, hash_key, wanted, erasing=True)
+        found = await finding.find(
+            session, hash_key, wanted, erasing=True, at_mailchimp=at_mailchimp
+        )
         if isinstance(found, Erasure):
             return await _view(session, found)
         erasure_id = uuid7()
@@ -327,7 +333,9 @@ def _keys_of(hash_key: bytes, given: LiftInput) -> list[tuple[str, UUID]]:
     if given.entity_type is not None and given.entity_id is not None:
         keys.append((BY_ENTITY, entity_key(hash_key, given.entity_type, given.entity_id)))
     if given.email is not None:
-        keys.append((BY_ADDRESS, address_key(hash_key, usable(hash_key, given.email))))
+        keys.append(
+            (BY_ADDRESS, address_key(hash_key, finding.address_given(hash_key, given.email)))
+        )
     if not keys:
         raise BadRequestError("Send entityType and entityId, or email.", code="subject_needed")
     return keys

@@ -76,3 +76,12 @@ def refused_query(about: str, *, sentence: str | None = None) -> SourceError:
     """The server refused the statement; ``sentence`` is its own, about the SQL and not about rows."""
     said = redact(" ".join(sentence.split()))[:_LONGEST] if sentence else about
     return SourceError("source_query_refused", f"The database refused the statement: {said}")
+
+
+def failed_on_a_row(about: str) -> SourceError:
+    """The query itself failed while it computed a row; the server ends it then, and no row can be skipped."""
+    return SourceError(
+        "source_query_refused",
+        f"The query failed on the data of a row ({about}), and the database ended it there. Let the query"
+        " catch such values itself, for example with CASE.",
+    )

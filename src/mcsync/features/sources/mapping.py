@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
+from math import isfinite
 from typing import Any, Final
 from uuid import UUID
 
@@ -20,6 +21,7 @@ from mcsync.features.contacts.intake.rows import (
     RowStager,
 )
 from mcsync.features.sources.errors import SourceError
+from mcsync.features.sources.values import UNREADABLE
 
 REQUIRED: Final = ("entityType", "entityId", "email")
 _SEPARATORS: Final = re.compile(r"[\s_-]+")
@@ -216,7 +218,7 @@ class SourceIntake:
 
 
 def as_text(value: Any) -> str | None:
-    """A cell as a field's text. Raises ``TypeError`` for what is none (lists, documents)."""
+    """A cell as a field's text. Raises ``TypeError`` for what is none (lists, documents, NaN)."""
     match value:
         case None | str():
             return value
@@ -224,9 +226,9 @@ def as_text(value: Any) -> str | None:
             return "true" if value else "false"
         case int() | UUID():
             return str(value)
-        case Decimal():
-            return f"{value:f}" if value.is_finite() else None
-        case float():
+        case Decimal() if value.is_finite():
+            return f"{value:f}"
+        case float() if isfinite(value):
             return str(int(value)) if value.is_integer() else repr(value)
         case datetime():
             # without a zone a time of consent counts as UTC
@@ -241,12 +243,12 @@ def as_text(value: Any) -> str | None:
 def as_attribute(value: Any) -> object:
     """A cell as an attribute: numbers and truth values as they are, all else as text."""
     match value:
-        case None | str() | bool() | float():
+        case None | str() | bool():
             return value
+        case float():
+            return value if isfinite(value) else UNREADABLE
         case int():
             return value if -_BIGGEST <= value < _BIGGEST else str(value)
-        case Decimal():
-            return f"{value:f}" if value.is_finite() else None
         case datetime() if value.tzinfo is not None:
             return value.astimezone(UTC).isoformat()
         case timedelta():

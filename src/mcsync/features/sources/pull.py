@@ -85,7 +85,7 @@ class Pull:
         self._source = source
         self._wish = wish
         self._keys = KeySpool() if source.mode == "queue" else None
-        self._highest: Any = None
+        self._highest = values.Highest()
 
     # ------------------------------------------------------------------------- the whole of it
 
@@ -147,23 +147,18 @@ class Pull:
 
     def _note(self, rows: drivers.Rows, place: int, line: int) -> None:
         """Remembers the highest watermark, or every queue row's key."""
+        if self._keys is None:
+            for row in rows:
+                self._highest.note(row[place])
+            return
         try:
-            if self._keys is not None:
-                for number, row in enumerate(rows, line):
-                    if row[place] is not None:
-                        self._keys.add(number, row[place])
-                return
-            found = [row[place] for row in rows if row[place] is not None]
-            if found:
-                highest = max(found)
-                if self._highest is None or highest > self._highest:
-                    self._highest = highest
+            for number, row in enumerate(rows, line):
+                key = row[place]
+                # a row whose key cannot be read is stored, and stays in the queue
+                if key is not None and not isinstance(key, values.Unreadable):
+                    self._keys.add(number, key)
         except TypeError:
-            what = "queue key" if self._keys is not None else "watermark"
-            raise SourceError(
-                "source_column_wrong",
-                f"The {what}'s column holds values that cannot be compared or kept.",
-            ) from None
+            raise _wrong_column("queue key") from None
 
     # ------------------------------------------------------------------------------ the storing
 
@@ -246,19 +241,19 @@ class Pull:
 
     async def _advance(self, session: AsyncSession, clock: values.Clock) -> None:
         """Moves the watermark on, never back, and never ahead of the source's present."""
-        if self._source.mode != "watermark" or self._highest is None:
+        if self._source.mode != "watermark":
             return
+        before = values.unpack(self._source.watermark) if self._source.watermark else None
         try:
-            reached = values.not_ahead(self._highest, clock)
-            before = values.unpack(self._source.watermark) if self._source.watermark else None
-            if before is not None and type(before) is type(reached):
+            highest = self._highest.reached(None if self._wish.from_start else before)
+            if highest is None:
+                return
+            reached = values.not_ahead(highest, clock)
+            if before is not None and values.kind_of(before) == values.kind_of(reached):
                 reached = max(before, reached)
             packed = values.pack(reached)
         except (TypeError, ValueError):
-            raise SourceError(
-                "source_column_wrong",
-                "The watermark's column holds values that cannot be compared or kept.",
-            ) from None
+            raise _wrong_column("watermark") from None
         await repository.move_watermark(session, self._source.id, packed)
 
     # ------------------------------------------------------------------------ the acknowledging
@@ -296,7 +291,13 @@ class _Sample:
     def take(self, intake: SourceIntake, rows: drivers.Rows) -> None:
         for row in rows[: self._most - len(self.rows)]:
             fields, attributes, _ = intake.read(row)
-            self.rows.append({**fields, **({"attributes": attributes} if attributes else {})})
+            shown = {name: _shown(value) for name, value in attributes.items()}
+            self.rows.append({**fields, **({"attributes": shown} if shown else {})})
+
+
+def _shown(value: object) -> object:
+    """An attribute as an operator sees it; of one that is refused no more than that."""
+    return value if value is None or isinstance(value, str | bool | int | float) else "(unreadable)"
 
 
 @dataclass(slots=True)
@@ -355,6 +356,12 @@ class _Reading:
         place = drivers.PLACES[url.kind]
         wrapped = statements.since(source.query, url.kind, source.watermark_column, place)
         return wrapped, (begin,)
+
+
+def _wrong_column(what: str) -> SourceError:
+    return SourceError(
+        "source_column_wrong", f"The {what}'s column holds values that cannot be compared or kept."
+    )
 
 
 def _place(columns: Sequence[str], wanted: str | None) -> int | None:

@@ -6,14 +6,31 @@ since rows become visible later than the time they carry (a transaction takes it
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from math import isfinite
+from typing import Any, Final
 from uuid import UUID
 
 Packed = dict[str, Any]
 Comparable = Any
+
+
+class Unreadable:
+    """Stands for a value that no Python value can be made of: a date before the year 1, text in no encoding.
+
+    It says nothing of the value itself, so that no log or error can.
+    """
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        """The same for all."""
+        return "UNREADABLE"
+
+
+UNREADABLE: Final = Unreadable()
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +88,66 @@ def unpack(packed: Packed) -> Any:
         case "bytes":
             return bytes.fromhex(text)
     return text
+
+
+def kind_of(value: Any) -> str | None:
+    """Which values it can be compared with: those of the same kind; None for one that has no order."""
+    match value:
+        case bool():
+            return None
+        case float():
+            return "number" if isfinite(value) else None
+        case Decimal():
+            return "number" if value.is_finite() else None
+        case int():
+            return "number"
+        case str():
+            return "text" if _iso(value) is None else "time as text"
+        case datetime():
+            return "moment" if value.tzinfo is not None else "moment without zone"
+        case date():
+            return "date"
+        case UUID():
+            return "uuid"
+        case bytes() | bytearray() | memoryview():
+            return "bytes"
+    return None
+
+
+@dataclass(slots=True)
+class Highest:
+    """The highest watermark that was read, among values that can be compared.
+
+    A column may hold a few odd values: a word among times, NaN, a time beyond the year 9999. Compared with
+    the others one of them would be the highest, and every later change would be hidden behind it.
+    """
+
+    found: dict[str, tuple[int, Any]] = field(default_factory=dict)
+    without_order: bool = False
+
+    def note(self, value: Any) -> None:
+        """Takes a value into account."""
+        kind = kind_of(value)
+        if kind is None:
+            odd = value is None or isinstance(value, Unreadable | float | Decimal)
+            self.without_order |= not odd
+            return
+        count, highest = self.found.get(kind, (0, value))
+        self.found[kind] = (count + 1, max(highest, value))
+
+    def reached(self, before: Any | None) -> Any | None:
+        """The highest value of the kind of ``before``, or without it of the most frequent kind; or None.
+
+        Raises ``TypeError`` where the column has values and none of them has an order.
+        """
+        if not self.found:
+            if self.without_order:
+                raise TypeError
+            return None
+        kind = max(self.found, key=lambda one: self.found[one][0])
+        if before is not None:
+            kind = kind_of(before) or kind
+        return self.found.get(kind, (0, None))[1]
 
 
 def less(value: Comparable, overlap: int) -> Comparable:

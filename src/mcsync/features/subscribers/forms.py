@@ -7,8 +7,9 @@ checked against the audience's fields, stored, answered. What is to be done is d
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Mapping
 from functools import partial
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 import structlog
@@ -16,11 +17,19 @@ import structlog
 from mcsync.core.auth import Actor
 from mcsync.core.crypto import keyed_hash
 from mcsync.core.db import after_commit
-from mcsync.core.errors import ConflictError, McsyncError, NotFoundError, ThrottledError
+from mcsync.core.errors import (
+    BadRequestError,
+    ConflictError,
+    McsyncError,
+    NotFoundError,
+    ThrottledError,
+)
 from mcsync.core.jobs import FORM_POST, Due
 from mcsync.core.resources import Resources
 from mcsync.features import audit
 from mcsync.features.audiences import repository as audiences
+from mcsync.features.audiences import service as audiences_service
+from mcsync.features.audiences.models import Audience
 from mcsync.features.audit import AuditAction
 from mcsync.features.connection import service as connection
 from mcsync.features.preferences import by_address
@@ -29,10 +38,13 @@ from mcsync.features.subscribers import members, repository, service
 from mcsync.features.subscribers.repository import FormPost
 from mcsync.features.subscribers.schemas import SubscribeInput, SubscribeResult
 from mcsync.mailchimp import CredentialError, InvalidRequestError, Lane, MailchimpError
+from mcsync.mailchimp.languages import language_code
 
 _log = structlog.get_logger(__name__)
 
 _ANSWER: Final = SubscribeResult(status="requested", subscriber=None)
+LANGUAGE_UNKNOWN: Final = "language_unknown"
+"""The person was asked, but in no language of theirs: Mailchimp does not have the one that was sent."""
 _MINUTE, _HOUR = 60, 3600
 _LEASE_SECONDS: Final = 300.0
 _GIVE_UP_DAYS: Final = 7
@@ -57,9 +69,11 @@ async def post(
         or given.audience_id not in (actor.audiences or ())
     ):
         raise _not_for_this()
-    members.check_fields(audience, given.merge_fields, required=True)
+    fields = await _fields(resources, actor, audience, given.merge_fields)
     if given.website:
         return _ANSWER
+    language = language_code(given.language) if given.language else None
+    note = LANGUAGE_UNKNOWN if given.language and language is None else None
     proof = {
         **(given.proof.model_dump(by_alias=True, exclude_none=True) if given.proof else {}),
         **({"ipAddress": client_ip} if client_ip else {}),
@@ -67,7 +81,7 @@ async def post(
     async with resources.db.transaction(actor.org_id) as session:
         request_id = await repository.add_request(
             session, audience.id, address, wanted="pending", via="form", source=given.source,
-            proof=proof, state="queued", merge_fields=given.merge_fields, language=given.language,
+            proof=proof, state="queued", merge_fields=fields, language=language, note=note,
         )  # fmt: skip
         audit.record(
             session, actor, AuditAction.SUBSCRIBERS_REQUEST, entity="audience",
@@ -75,6 +89,42 @@ async def post(
         )  # fmt: skip
         after_commit(session, partial(resources.jobs.ring, FORM_POST, request_id, actor.org_id))
     return _ANSWER
+
+
+async def _fields(
+    resources: Resources, actor: Actor, audience: Audience, given: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The merge fields, checked against the mirror; it is read once more before a post is refused by it.
+
+    Nothing of this depends on the address, so that the answer tells nothing about it. Raises
+    ``BadRequestError``.
+    """
+    try:
+        return members.checked_fields(audience, given, required=True, values=True)
+    except BadRequestError:
+        read_at = audience.merge_fields_at
+        if read_at is None or resources.clock() - read_at < audiences_service.FIELDS_ARE_FRESH:
+            raise
+        fresh = await _read_fields(resources, actor.org_id, audience)
+        if fresh is None:
+            raise
+    return members.checked_fields(fresh, given, required=True, values=True)
+
+
+async def _read_fields(resources: Resources, org_id: UUID, audience: Audience) -> Audience | None:
+    """The audience with its fields as Mailchimp has them now; None where they were not read.
+
+    At most once in five minutes: wrong posts must not become calls to Mailchimp.
+    """
+    seconds = int(audiences_service.FIELDS_ARE_FRESH.total_seconds())
+    name = f"form:{org_id}:fields:{audience.id}"
+    if await resources.limits.take(name, limit=1, seconds=seconds) is not None:
+        return None
+    try:
+        return await audiences_service.refresh_merge_fields(resources, org_id, audience)
+    except (MailchimpError, McsyncError) as error:
+        _log.info("form_fields_not_read", error=type(error).__name__)
+        return None
 
 
 async def _count(
@@ -142,8 +192,7 @@ async def work_on(resources: Resources, org_id: UUID, request_id: UUID) -> None:
         detail = connection.refused_detail(error)
         await connection.mark_needs_attention(resources, org_id, error.code, detail)
         await _later(resources, org_id, taken, _WAIT_FOR_KEY_SECONDS, "mailchimp_key_refused")
-    except InvalidRequestError as error:
-        _log.warning("form_post_refused", request=str(request_id), title=error.title)
+    except InvalidRequestError:
         await _end(resources, org_id, taken, "refused", "mailchimp_refused")
     except MailchimpError as error:
         _log.info("form_post_delayed", error=type(error).__name__, status=error.status)
@@ -177,15 +226,23 @@ async def _work(resources: Resources, org_id: UUID, taken: FormPost) -> None:
     if member is not None and member.status in members.ON_LIST:
         await _end(resources, org_id, taken, "already", member.status)
         return
+    if audience.merge_fields_at is None:
+        # later posts are checked before they are taken; this one is Mailchimp's to judge
+        audience = await _read_fields(resources, org_id, audience) or audience
+    required = members.required_fields(audience, taken.merge_fields)
+    lesser = taken.language is not None or len(required) < len(taken.merge_fields)
     wish = service.Wish(
-        "pending", taken.merge_fields, "form", taken.language, taken.proof, request_id=taken.id
-    )
+        "pending", taken.merge_fields, "form", taken.language, taken.proof, request_id=taken.id,
+        without=required if lesser else None, note=taken.note,
+    )  # fmt: skip
     await service.carry(resources, actor, link.client, audience, address, wish, member)
 
 
 async def _end(
     resources: Resources, org_id: UUID, taken: FormPost, state: str, outcome: str | None
 ) -> None:
+    if state in {"refused", "dropped"}:
+        _log.warning("form_post_not_taken", request=str(taken.id), status=state, code=outcome)
     async with resources.db.transaction(org_id) as session:
         await repository.end_request(session, taken.id, state=state, outcome=outcome)
 

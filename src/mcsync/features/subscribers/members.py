@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Mapping
 from typing import Any
 
 from mcsync.core.errors import BadRequestError, ConflictError, FieldProblem, McsyncError
-from mcsync.features.audiences.merge_map import Field, spelled_tags
+from mcsync.features.audiences.field_values import PROBLEMS, problem_of, sent_as
+from mcsync.features.audiences.merge_map import Field
 from mcsync.features.audiences.models import Audience
 from mcsync.features.preferences.by_address import Recorded
 from mcsync.features.subscribers.schemas import ConsentView, SubscriberView
 from mcsync.mailchimp import Member, RefusalCode, RefusedError
+from mcsync.mailchimp.languages import language_code
 
 ON_LIST = ("subscribed", "pending")
 _NOT_A_TAG = "*"
@@ -50,50 +51,87 @@ def left_by_themselves(member: Member) -> bool:
     return member.status == "unsubscribed" and bool(reason) and "by admin" not in reason
 
 
-def check_fields(audience: Audience, given: Mapping[str, Any], *, required: bool) -> None:
-    """Compares merge fields with what the mirror knows of the audience's; Mailchimp has the last word.
+def checked_fields(
+    audience: Audience, given: Mapping[str, Any], *, required: bool, values: bool = False
+) -> dict[str, Any]:
+    """The merge fields under their tags as Mailchimp spells them, whatever the case they were given in.
 
-    Tags are matched whatever their case. Raises ``BadRequestError``: ``invalid_merge_fields`` for tags that
-    stand twice or that the audience does not have, ``required_fields_missing``.
+    Compared with what the mirror knows of the audience's fields; Mailchimp has the last word. ``required``:
+    the required ones must be there; ``values``: each value must be one that its field takes. Raises
+    ``BadRequestError``: ``invalid_merge_fields`` or ``required_fields_missing``.
     """
-    twice = [tag for tag, count in Counter(tag.upper() for tag in given).items() if count > 1]
-    if twice:
+    known = audience.merge_fields_at is not None
+    fields = {field.tag.upper(): field for field in Field.stored(audience.merge_fields)}
+    problems: list[FieldProblem] = []
+    found: dict[str, Any] = {}
+    for name, value in given.items():
+        field = fields.get(name.upper())
+        tag = field.tag if field is not None else name.upper()
+        if known and field is None:
+            problems.append(_wrong(name, "unknown_tag", "The audience has no such field."))
+        elif tag in found:
+            problems.append(_wrong(name, "given_twice", "This field is given twice."))
+        elif values and field is not None and (problem := problem_of(field, _text(value))):
+            problems.append(
+                _wrong(name, problem, f"The value cannot be taken: {PROBLEMS[problem]}.")
+            )
+        found[tag] = _as_sent(field, value) if values and field is not None else value
+    if problems:
         raise BadRequestError(
-            "A merge field stands twice, in different spellings of its tag; see errors.",
+            "Some merge fields cannot be taken; see errors.",
             code="invalid_merge_fields",
-            errors=[
-                FieldProblem(
-                    f"/mergeFields/{tag}", "duplicate_tag", "Send one value for each field."
-                )
-                for tag in twice
-            ],
+            errors=problems,
         )
-    if audience.merge_fields_at is None:
-        return
-    fields = Field.stored(audience.merge_fields)
-    tags = {field.tag.upper() for field in fields}
-    unknown = [tag for tag in given if tag.upper() not in tags]
-    if unknown:
-        raise BadRequestError(
-            "The audience has no such merge fields; see errors.",
-            code="invalid_merge_fields",
-            errors=[
-                FieldProblem(
-                    f"/mergeFields/{tag}", "unknown_tag", "The audience has no such field."
-                )
-                for tag in unknown
-            ],
-        )
-    if required:
-        filled = {tag.upper() for tag, value in given.items() if value not in ("", {})}
-        missing = [one.tag for one in fields if one.required and one.tag.upper() not in filled]
+    if required and known:
+        missing = [one.tag for one in fields.values() if one.required and _is_empty(found, one.tag)]
         if missing:
             raise _missing(missing)
+    return found
 
 
-def spelled(audience: Audience, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The merge fields under the tags as Mailchimp spells them."""
-    return spelled_tags(given, Field.stored(audience.merge_fields))
+def _text(value: Any) -> str | Mapping[str, object]:
+    if isinstance(value, float):
+        return f"{value:.15g}"
+    assert isinstance(value, str | Mapping)
+    return value
+
+
+def _as_sent(field: Field, value: Any) -> Any:
+    """The value as Mailchimp is sent it: a date of birth as month and day, a choice in its own case."""
+    read = _text(value)
+    return sent_as(field, read) if isinstance(read, str) else value
+
+
+def required_fields(audience: Audience, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the merge fields that the audience requires."""
+    required = {field.tag for field in Field.stored(audience.merge_fields) if field.required}
+    return {tag: value for tag, value in given.items() if tag in required}
+
+
+def _is_empty(given: Mapping[str, Any], tag: str) -> bool:
+    return given.get(tag, "") in ("", {})
+
+
+def _wrong(name: str, code: str, message: str) -> FieldProblem:
+    return FieldProblem(f"/mergeFields/{name}", code, message)
+
+
+def read_language(text: str | None) -> str | None:
+    """Mailchimp's code of a language. Raises ``BadRequestError`` (``unknown_language``)."""
+    if not text:
+        return None
+    code = language_code(text)
+    if code is None:
+        message = (
+            "Mailchimp has no such language. Send one of its codes, such as en or pt_PT, or a language tag"
+            " such as de-DE, or leave language out."
+        )
+        raise BadRequestError(
+            message,
+            code="unknown_language",
+            errors=[FieldProblem("/language", "unknown_language", message)],
+        )
+    return code
 
 
 def _missing(tags: Collection[str]) -> BadRequestError:

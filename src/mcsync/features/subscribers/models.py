@@ -17,7 +17,8 @@ class SubscriptionRequest(Identified, OrgScopedRow, Base):
 
     ``state``: ``queued`` (a form post on its way), ``asking`` (the call is under way), ``asked``
     (Mailchimp asks for confirmation), ``subscribed``, ``already`` (nothing to do), ``refused`` or
-    ``dropped`` (``outcome`` says why), ``unknown`` (no answer came). A form post holds its address and
+    ``dropped`` (``outcome`` says why), ``unknown`` (no answer came). Of one that went well ``outcome`` says
+    what was left out. A form post holds its address and
     fields only until it is worked; afterwards its hashes and the proof stay. ``next_attempt_at`` null:
     nothing is due.
     """
@@ -46,6 +47,7 @@ class SubscriptionRequest(Identified, OrgScopedRow, Base):
 
     __table_args__ = (
         Index("ix_subscription_requests_key", "org_id", "address_key"),
+        Index("ix_subscription_requests_listed", "org_id", "requested_at", "id"),
         Index(
             "ix_subscription_requests_due",
             "next_attempt_at",

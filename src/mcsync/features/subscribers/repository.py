@@ -53,6 +53,7 @@ class FormPost:
     merge_fields: dict[str, Any]
     language: str | None
     proof: dict[str, Any]
+    note: str | None
     attempts: int
     epoch: int
     overdue: bool
@@ -149,16 +150,17 @@ async def take_back_mark(
 async def add_request(
     session: AsyncSession, audience_id: UUID, address: Address, *, wanted: str, via: str, source: str,
     proof: Mapping[str, Any], state: str, merge_fields: Mapping[str, Any] | None = None,
-    language: str | None = None,
+    language: str | None = None, note: str | None = None,
 ) -> UUID:  # fmt: skip
     """Keeps a request. A queued one is due at once and holds address and fields until it is worked."""
     queued = state == "queued"
     request_id = await session.scalar(
         text(
             """insert into subscription_requests (org_id, audience_id, address_key, address_hash,
-                   email, wanted, merge_fields, language, via, source, proof, state, next_attempt_at)
+                   email, wanted, merge_fields, language, via, source, proof, state, outcome,
+                   next_attempt_at)
                values (:org, :audience, :key, :hash, :email, :wanted, cast(:fields as jsonb),
-                   :language, :via, :source, cast(:proof as jsonb), :state,
+                   :language, :via, :source, cast(:proof as jsonb), :state, :note,
                    case when :queued then clock_timestamp() end)
                returning id"""
         ),
@@ -168,6 +170,7 @@ async def add_request(
             "fields": orjson.dumps(dict(merge_fields or {}) if queued else {}).decode(),
             "language": language, "via": via, "source": source,
             "proof": orjson.dumps(dict(proof)).decode(), "state": state, "queued": queued,
+            "note": note,
         },
     )  # fmt: skip
     assert isinstance(request_id, UUID)
@@ -217,7 +220,7 @@ async def claim_post(
                      and (r.lease_until is null or r.lease_until < clock_timestamp())
                      and a.id = r.audience_id
                    returning r.id, r.audience_id, a.list_id, r.email, r.address_hash, r.address_key,
-                       r.merge_fields, r.language, r.proof, r.attempts, r.epoch,
+                       r.merge_fields, r.language, r.proof, r.outcome, r.attempts, r.epoch,
                        r.requested_at < clock_timestamp() - make_interval(days => :days)"""
             ),
             {
@@ -245,3 +248,49 @@ async def post_later(session: AsyncSession, post: FormPost, seconds: float, erro
             "error": error,
         },
     )  # fmt: skip
+
+
+_REQUESTS = """
+select r.id, a.list_id, r.via, r.source, r.wanted, r.state, r.outcome, r.email, r.requested_at, r.done_at,
+       r.next_attempt_at, r.last_error
+from subscription_requests r join audiences a on a.id = r.audience_id
+where r.org_id = :org {conditions}
+order by r.requested_at desc, r.id desc limit :limit
+"""
+
+
+async def page_of_requests(
+    session: AsyncSession, *, status: str | None, list_id: str | None,
+    after: tuple[datetime, UUID] | None, limit: int,
+) -> list[Mapping[str, Any]]:  # fmt: skip
+    """Requests, newest first, after the given one."""
+    conditions = ""
+    values: dict[str, Any] = {"org": org_of(session), "limit": limit}
+    if status is not None:
+        conditions += " and r.state = :status"
+        values["status"] = status
+    if list_id is not None:
+        conditions += " and a.list_id = :list"
+        values["list"] = list_id
+    if after is not None:
+        conditions += " and (r.requested_at, r.id) < (cast(:at as timestamptz), cast(:id as uuid))"
+        values["at"], values["id"] = after
+    rows = await session.execute(text(_REQUESTS.format(conditions=conditions)), values)
+    return [dict(row) for row in rows.mappings()]
+
+
+async def count_requests(
+    session: AsyncSession, *, days: int, list_id: str | None = None
+) -> dict[str, int]:
+    """How many requests of the last days are in each status that any of them has."""
+    rows = await session.execute(
+        text(
+            """select r.state, count(*) from subscription_requests r
+               join audiences a on a.id = r.audience_id
+               where r.org_id = :org and (cast(:list as text) is null or a.list_id = :list)
+                 and r.requested_at > clock_timestamp() - make_interval(days => :days)
+               group by 1 order by 1"""
+        ),
+        {"org": org_of(session), "days": days, "list": list_id},
+    )
+    return {row[0]: int(row[1]) for row in rows}

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.routing import APIRoute
 
 from mcsync.core.auth import Actor, Scope, requires
-from mcsync.core.web.deps import ResourcesDep
+from mcsync.core.web.deps import PageDep, ResourcesDep
 from mcsync.core.web.openapi import problems
 from mcsync.features.audiences.schemas import AudienceId
-from mcsync.features.subscribers import forms, service
+from mcsync.features.subscribers import forms, html_form, requests, service
 from mcsync.features.subscribers.schemas import (
     ArchiveInput,
     CreateOrUpdateInput,
     CreateOrUpdateResult,
     Email,
+    RequestPage,
+    RequestStatus,
     SubscribeInput,
     SubscribeResult,
     SubscriberView,
@@ -28,6 +32,22 @@ router = APIRouter(prefix="/mailchimp/subscribers", tags=["subscribers"])
 
 FORM_PATH: Final = router.prefix + "/subscribe"
 """The one path that pages of other sites may post to (`MCSYNC_FORM_ORIGINS`)."""
+
+
+class _FormRoute(APIRoute):
+    """Takes the posts of plain HTML forms beside JSON, on the same path."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """FastAPI's own handler, but for forms."""
+        of_json = super().get_route_handler()
+
+        async def handler(request: Request) -> Response:
+            if html_form.is_form(request):
+                return await html_form.answer(request)
+            return await of_json(request)
+
+        return handler
+
 
 Reader = Annotated[Actor, requires(Scope.SUBSCRIBERS_READ)]
 Writer = Annotated[Actor, requires(Scope.SUBSCRIBERS_WRITE)]
@@ -49,11 +69,6 @@ async def get_status(
     return await service.get_status(resources, actor, audience_id, email)
 
 
-@router.post(
-    "/subscribe",
-    summary="Ask somebody to confirm, or subscribe them",
-    responses=problems(429, 502, 504),
-)
 async def subscribe(
     body: SubscribeInput, request: Request, resources: ResourcesDep, actor: Requester
 ) -> SubscribeResult:
@@ -67,11 +82,43 @@ async def subscribe(
     --audience LIST`), it is always a request: the answer is the same and comes as fast whether or not the
     address is known, and the work is done afterwards. Posts are counted for each address and each
     client; `too_many_requests` says when to try again.
+
+    A plain HTML form may post here too, with a publishable token in its hidden field `token`: see the page
+    "Forms on web pages" of the documentation. It is answered by a page, or by a redirect to the address in
+    its field `redirect`.
     """
     if actor.audiences is not None:
         client_ip = request.client.host if request.client else None
         return await forms.post(resources, actor, body, client_ip)
     return await service.subscribe(resources, actor, body)
+
+
+router.add_api_route(
+    "/subscribe",
+    subscribe,
+    methods=["POST"],
+    summary="Ask somebody to confirm, or subscribe them",
+    responses=problems(429, 502, 504),
+    route_class_override=_FormRoute,
+)
+
+
+@router.get("/listRequests", summary="Requests to be subscribed, newest first")
+async def list_requests(
+    resources: ResourcesDep,
+    actor: Reader,
+    page: PageDep,
+    status: Annotated[RequestStatus | None, Query(description="Only of this status.")] = None,
+    audience_id: Annotated[
+        AudienceId | None, Query(alias="audienceId", description="Only for this audience.")
+    ] = None,
+) -> RequestPage:
+    """What became of the posts of forms, and of what `subscribe` and `createOrUpdate` asked for.
+
+    A form is told nothing but `requested`; here is what happened then. `status=refused` lists what Mailchimp
+    did not take and why. The address of a request is not kept after it has ended.
+    """
+    return await requests.list_requests(resources, actor, page, status=status, list_id=audience_id)
 
 
 @router.post("/update", summary="Change a member's fields", responses=problems(502, 504))

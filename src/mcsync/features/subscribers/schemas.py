@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from datetime import datetime
 from typing import Annotated, Any, Final, Literal
+from uuid import UUID
 
 from pydantic import AfterValidator, ConfigDict, Field, StringConstraints
 from pydantic.config import JsonDict
 
 from mcsync.core.web.problems import register_problem
-from mcsync.core.web.schemas import RequestModel, ResponseModel
+from mcsync.core.web.schemas import Page, RequestModel, ResponseModel
 from mcsync.features.audiences.schemas import AudienceId
 from mcsync.features.contacts.intake.addresses import MAX_EMAIL, Addresses
 from mcsync.features.preferences.schemas import Moment, Proof
@@ -42,14 +43,18 @@ MergeFields = Annotated[
     dict[MergeTag, MergeValue],
     Field(
         max_length=80,
-        description='Merge fields by tag. `""` empties one; an address field takes an object with `addr1`,'
+        description='Merge fields by tag, in any case. `""` empties one; an address field takes an object with `addr1`,'
         " `city`, `state`, `zip` and `country`.",
     ),
 ]
 Language = Annotated[
     str,
-    StringConstraints(pattern=r"^[a-z]{2}(_[A-Z]{2})?$"),
-    Field(description="Such as `en` or `pt_PT`; Mailchimp writes confirmations in it."),
+    StringConstraints(max_length=60),
+    Field(
+        description="One of Mailchimp's codes, such as `en` or `pt_PT`, or a language tag: `de-DE` is taken as"
+        " `de`, `pt-BR` as `pt`. Mailchimp writes confirmations in this language. One that Mailchimp does not"
+        " have is refused (`unknown_language`); from a form it is left out."
+    ),
 ]
 Source = Annotated[
     str,
@@ -265,6 +270,71 @@ class UnsubscribeResult(ResponseModel):
     )
 
 
+RequestStatus = Literal[
+    "queued", "asking", "asked", "subscribed", "already", "refused", "dropped", "unknown"
+]
+_REQUEST: JsonDict = {
+    "id": "019ab5a1-7c44-7d1e-9a51-0d7f5d3c2b10",
+    "audienceId": "a1f0c3d2e4",
+    "via": "form",
+    "source": "footer form",
+    "wanted": "pending",
+    "status": "asked",
+    "code": "values_refused",
+    "message": "Mailchimp has asked the person to confirm, without the optional fields and the language,"
+    " since it refused one of their values.",
+    "email": None,
+    "requestedAt": "2026-11-23T09:30:01Z",
+    "endedAt": "2026-11-23T09:30:03Z",
+    "nextAttemptAt": None,
+    "lastError": None,
+}
+
+
+class RequestView(ResponseModel):
+    """A request to be subscribed, and what became of it."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_REQUEST]})
+
+    id: UUID
+    audience_id: str
+    via: Literal["form", "api"] = Field(
+        description="`form`: a post with a publishable token. `api`: another token, or the command line."
+    )
+    source: str = Field(description="The `source` that was sent with it.")
+    wanted: Wanted
+    status: RequestStatus = Field(
+        description="`queued` and `asking` are under way. `asked`: Mailchimp asked the person to confirm."
+        " `subscribed`: they were subscribed. `already`: they were on the list. `refused`: Mailchimp refused."
+        " `dropped`: it was not sent to Mailchimp. `unknown`: Mailchimp did not answer an operator's request."
+    )
+    code: str | None = Field(description="Why it ended so, or what was left out. Decide by it.")
+    message: str = Field(description="The same in words.")
+    email: str | None = Field(
+        description="The address of a form post under way. It is not kept once the request has ended."
+    )
+    requested_at: datetime
+    ended_at: datetime | None
+    next_attempt_at: datetime | None = Field(description="When a form post is tried again.")
+    last_error: str | None = Field(description="Why the last attempt came to nothing.")
+
+
+class RequestPage(Page[RequestView]):
+    """One page of requests."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"items": [_REQUEST], "nextCursor": None, "counts": {"asked": 1}},
+            ]
+        }
+    )
+
+    counts: dict[str, int] = Field(
+        description="How many requests of the last 30 days are in each status, over all pages."
+    )
+
+
 for _problem in (
     ("invalid_merge_fields", 400, "Some merge fields cannot be taken",
      "`errors` names each; audiences.get shows the audience's fields and their types."),
@@ -273,6 +343,14 @@ for _problem in (
     ("proof_required", 400, "A direct subscription needs proof of consent",
      "Send consentGivenAt and proof, or leave the status pending so that the person confirms."),
     ("fake_address", 400, "Mailchimp takes this for no real address", "Check the address."),
+    ("redirect_not_allowed", 400, "The form leads back to a site that is not allowed",
+     "Add the origin of the address in the field redirect to MCSYNC_FORM_ORIGINS."),
+    ("form_unreadable", 400, "The post of the form cannot be read",
+     "Post it in UTF-8 as application/x-www-form-urlencoded, or as multipart/form-data without files."),
+    ("token_not_publishable", 403, "A secret token stands in a form",
+     "Revoke it, and make one with `mcsync token create --publishable --audience LIST`."),
+    ("unknown_language", 400, "Mailchimp has no such language",
+     "Send a code such as en or pt_PT, or a language tag such as de-DE, or leave language out."),
     ("nothing_to_change", 400, "There is nothing to change", "Name at least one field to change."),
     ("not_on_list", 404, "The address is not on this list",
      "subscribers.subscribe asks the person to confirm; subscribers.createOrUpdate does either."),

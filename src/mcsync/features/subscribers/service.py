@@ -7,7 +7,7 @@ is sent, so that a withdrawal recorded meanwhile waits for its answer and has th
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
@@ -46,6 +46,7 @@ from mcsync.features.subscribers.schemas import (
     UpdateInput,
 )
 from mcsync.mailchimp import (
+    InvalidRequestError,
     MailchimpClient,
     MailchimpError,
     Member,
@@ -58,11 +59,20 @@ from mcsync.mailchimp import (
 from mcsync.mailchimp import NotFoundError as NotThereError
 
 _CLOCKS_DIFFER: Final = timedelta(minutes=5)
+VALUES_REFUSED: Final = "values_refused"
+"""The person was asked, but without the optional values, since Mailchimp refused one of them."""
+_ABOUT_VALUES: Final = frozenset(
+    {RefusalCode.INVALID_VALUE, RefusalCode.INCOMPLETE_ADDRESS, RefusalCode.OTHER}
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What somebody wants of Mailchimp; ``request_id``: the form post behind it, if there is one."""
+    """What somebody wants of Mailchimp; ``request_id``: the form post behind it, if there is one.
+
+    ``without``: the merge fields to try with where Mailchimp refuses a value. ``note``: what the request is
+    recorded with when it goes well.
+    """
 
     wanted: str
     merge_fields: Mapping[str, Any]
@@ -72,6 +82,8 @@ class Wish:
     consent_given_at: datetime | None = None
     action: AuditAction | None = None
     request_id: UUID | None = None
+    without: Mapping[str, Any] | None = None
+    note: str | None = None
 
 
 async def get_status(
@@ -97,7 +109,8 @@ async def subscribe(resources: Resources, actor: Actor, given: SubscribeInput) -
         member = await link.client.find_member(audience.list_id, address.hash.hex)
         if member is not None and member.status in members.ON_LIST:
             raise members.on_list(member.status)
-        members.check_fields(audience, given.merge_fields, required=member is None)
+        fields = members.checked_fields(audience, given.merge_fields, required=member is None)
+        wish = replace(wish, merge_fields=fields)
         member = await carry(resources, actor, link.client, audience, address, wish, member)
     shown = await _view(resources, actor, audience, address, member)
     direct = member.status == "subscribed"
@@ -114,8 +127,9 @@ async def create_or_update(
     """
     wish = _wish(resources, actor, given, AuditAction.SUBSCRIBERS_CREATE_OR_UPDATE)
     audience, address = await _target(resources, actor, given.audience_id, given.email)
-    members.check_fields(audience, given.merge_fields, required=False)
-    changes = members.fields_for("", given.merge_fields, language=given.language)
+    fields = members.checked_fields(audience, given.merge_fields, required=False)
+    wish = replace(wish, merge_fields=fields)
+    changes = members.fields_for("", fields, language=wish.language)
     created = given.strategy == "create_first"
     there: Member | None = None
     async with connection.calling(resources, actor.org_id) as link:
@@ -141,18 +155,19 @@ async def create_or_update(
 
 async def update(resources: Resources, actor: Actor, given: UpdateInput) -> SubscriberView:
     """Changes what is named of a member. Raises ``NotFoundError`` (``not_on_list``)."""
-    changes = members.fields_for("", given.merge_fields, language=given.language, vip=given.vip)
-    if not changes:
+    language = members.read_language(given.language)
+    if not given.merge_fields and language is None and given.vip is None:
         message = "Name at least one of mergeFields, language and vip."
         raise BadRequestError(message, code="nothing_to_change")
     audience, address = await _target(resources, actor, given.audience_id, given.email)
-    members.check_fields(audience, given.merge_fields, required=False)
+    fields = members.checked_fields(audience, given.merge_fields, required=False)
+    changes = members.fields_for("", fields, language=language, vip=given.vip)
     async with connection.calling(resources, actor.org_id) as link:
         try:
             member = await _patch(link.client, audience, address, changes)
         except NotThereError as error:
             raise _not_on_list() from error
-    named = sorted([*given.merge_fields, *(name for name in changes if name != "merge_fields")])
+    named = sorted([*fields, *(name for name in changes if name != "merge_fields")])
     await _record(
         resources, actor, audience, member, AuditAction.SUBSCRIBERS_UPDATE, {"fields": named}
     )
@@ -243,20 +258,26 @@ async def carry(
         taken = await _take(resources, session, actor, audience, address, wish)
     try:
         answered = await _call(client, audience, address, wish, member)
-    except RefusedError as error:
-        await _not_taken(resources, actor, audience, address, taken, error.code.value)
-        if error.code is RefusalCode.EXISTS:
-            meant = members.refusal(error)
-            raise _ExistsError(meant.detail, code=meant.code) from error
-        raise members.refusal(error) from error
     except MailchimpError as error:
-        await _no_answer(resources, actor, taken, error)
-        raise
+        if wish.without is not None and member is None and _may_be_a_value(error):
+            await _not_taken(resources, actor, audience, address, taken, None)
+            lesser = replace(
+                wish, merge_fields=wish.without, language=None, without=None, note=VALUES_REFUSED
+            )
+            return await carry(resources, actor, client, audience, address, lesser, member)
+        if not isinstance(error, RefusedError):
+            await _no_answer(resources, actor, taken, error)
+            raise
+        await _not_taken(resources, actor, audience, address, taken, error.code.value)
+        meant = members.refusal(error)
+        if error.code is RefusalCode.EXISTS:
+            raise _ExistsError(meant.detail, code=meant.code) from error
+        raise meant from error
     async with resources.db.transaction(actor.org_id) as session:
         await merge_and_record(session, actor, audience.id, [answered], resources.hash_keys)
         await repository.end_call(session, taken.call_id, error=None, known=True)
         state = {"pending": "asked", "subscribed": "subscribed"}.get(answered.status, "refused")
-        outcome = answered.status if state == "refused" else None
+        outcome = answered.status if state == "refused" else wish.note
         await repository.end_request(session, taken.request_id, state=state, outcome=outcome)
     return answered
 
@@ -297,7 +318,7 @@ async def _call(
 ) -> Member:  # fmt: skip
     ip_address = _ip(wish.proof)
     body = members.fields_for(
-        wish.wanted, members.spelled(audience, wish.merge_fields), language=wish.language, ip_signup=ip_address,
+        wish.wanted, wish.merge_fields, language=wish.language, ip_signup=ip_address,
         **consent_proof(timestamp_opt=wish.consent_given_at,
                         ip_opt=ip_address if wish.consent_given_at else None),
     )  # fmt: skip
@@ -315,12 +336,21 @@ async def _call(
 
 async def _not_taken(
     resources: Resources, actor: Actor, audience: Audience, address: Address, taken: _Taken,
-    code: str,
+    code: str | None,
 ) -> None:  # fmt: skip
+    """Mailchimp refused the call. ``code`` None: it is tried once more with less, so the request stays."""
     async with resources.db.transaction(actor.org_id) as session:
         await repository.take_back_mark(session, audience.id, address.hash, taken.asked_before)
-        await repository.end_call(session, taken.call_id, error=code, known=True)
-        await repository.end_request(session, taken.request_id, state="refused", outcome=code)
+        await repository.end_call(session, taken.call_id, error=code or VALUES_REFUSED, known=True)
+        if code is not None:
+            await repository.end_request(session, taken.request_id, state="refused", outcome=code)
+
+
+def _may_be_a_value(error: MailchimpError) -> bool:
+    """Whether a field's value, or the language, may be what Mailchimp does not take."""
+    if isinstance(error, RefusedError):
+        return error.code in _ABOUT_VALUES
+    return isinstance(error, InvalidRequestError)
 
 
 async def _no_answer(
@@ -344,12 +374,11 @@ def _wish(
     """Raises ``ForbiddenError`` and ``BadRequestError`` where ``subscribed`` lacks scope or proof."""
     proof = _told(given.proof)
     at = given.consent_given_at
+    language = members.read_language(given.language)
     if given.status == "pending":
         if at is not None:
             raise _bad_time("only_with_subscribed", "Send consentGivenAt only with subscribed.")
-        return Wish(
-            "pending", given.merge_fields, given.source, given.language, proof, None, action
-        )
+        return Wish("pending", given.merge_fields, given.source, language, proof, None, action)
     if not actor.may(Scope.SUBSCRIBERS_DIRECT):
         message = f"The status subscribed needs the scope {Scope.SUBSCRIBERS_DIRECT}."
         raise ForbiddenError(message)
@@ -365,7 +394,7 @@ def _wish(
         )
     if at > resources.clock() + _CLOCKS_DIFFER:
         raise _bad_time("in_the_future", "consentGivenAt lies in the future.")
-    return Wish("subscribed", given.merge_fields, given.source, given.language, proof, at, action)
+    return Wish("subscribed", given.merge_fields, given.source, language, proof, at, action)
 
 
 async def _target(
@@ -404,8 +433,6 @@ async def _has_something_to_withdraw(resources: Resources, actor: Actor, address
 async def _patch(
     client: MailchimpClient, audience: Audience, address: Address, changes: Mapping[str, Any]
 ) -> Member:
-    if "merge_fields" in changes:
-        changes = {**changes, "merge_fields": members.spelled(audience, changes["merge_fields"])}
     try:
         return await client.update_member(audience.list_id, address.hash.hex, changes)
     except RefusedError as error:

@@ -11,7 +11,7 @@ from mcsync.features.sources import errors
 from mcsync.features.sources.drivers.base import CONNECT_SECONDS, GRACE_SECONDS, OneThread, Rows
 from mcsync.features.sources.drivers.url import SourceUrl
 from mcsync.features.sources.statements import with_keys
-from mcsync.features.sources.values import Clock
+from mcsync.features.sources.values import UNREADABLE, Clock
 
 if TYPE_CHECKING:
     from pymysql.connections import Connection
@@ -139,6 +139,35 @@ class _Server:
         self._thread.end()
 
 
+def _tolerant(cursor: Any) -> None:
+    """Lets a value that cannot be read stand as one, instead of ending the result in the middle of a row.
+
+    PyMySQL decodes a row as it is read, and gives a date that does not exist (`0000-00-00`) as text.
+    """
+    from pymysql.constants import FIELD_TYPE
+
+    times = {
+        FIELD_TYPE.DATE, FIELD_TYPE.NEWDATE, FIELD_TYPE.DATETIME, FIELD_TYPE.TIMESTAMP, FIELD_TYPE.TIME,
+    }  # fmt: skip
+
+    def reader(encoding: str | None, convert: Any, field_type: int) -> Any:
+        def read(raw: bytes) -> Any:
+            try:
+                value: Any = raw if encoding is None else raw.decode(encoding)
+                value = value if convert is None else convert(value)
+            except (ValueError, TypeError, ArithmeticError):
+                return UNREADABLE
+            return UNREADABLE if field_type in times and isinstance(value, str) else value
+
+        return read
+
+    result = cursor._result  # noqa: SLF001 - it offers no other place
+    result.converters = [
+        (None, reader(encoding, convert, column.type_code))
+        for (encoding, convert), column in zip(result.converters, result.fields, strict=True)
+    ]
+
+
 class _Reader:
     def __init__(self, server: _Server) -> None:
         self._server = server
@@ -162,6 +191,7 @@ class _Reader:
             assert self._server.connection is not None
             cursor = self._server.connection.cursor()
             cursor.execute(sql, parameters or None)
+            _tolerant(cursor)
             return cursor
 
         self._cursor = await self._server.run(act)

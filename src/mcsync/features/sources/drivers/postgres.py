@@ -12,6 +12,7 @@ from asyncpg import exceptions as failures
 
 from mcsync.features.sources import errors
 from mcsync.features.sources.drivers.base import CONNECT_SECONDS, GRACE_SECONDS, Rows
+from mcsync.features.sources.drivers.postgres_types import read_odd_values, without_encoding
 from mcsync.features.sources.drivers.url import SourceUrl
 from mcsync.features.sources.statements import with_keys
 from mcsync.features.sources.values import Clock
@@ -56,6 +57,8 @@ def _refused(error: failures.PostgresError) -> errors.SourceError:
     state = getattr(error, "sqlstate", None) or ""
     if state[:2] in {"08", "57"}:
         return errors.unreachable()
+    if state.startswith("22"):
+        return errors.failed_on_a_row(f"SQLSTATE {state}")
     # Class 42 is about the statement's text; all others may be about a row.
     sentence = getattr(error, "message", None) if state.startswith("42") else None
     return errors.refused_query(f"SQLSTATE {state}.", sentence=sentence)
@@ -96,6 +99,9 @@ class _Reader:
     async def open(self, sql: str, *parameters: Any) -> tuple[str, ...]:
         with _explained(self._seconds):
             statement = await self._connection.prepare(sql, timeout=self._wait)
+            if without_encoding(self._connection):
+                # else the server itself refuses to send text that is no UTF-8; the bytes stay as they are
+                await self._connection.execute("set local client_encoding = 'LATIN1'")
             self._cursor = await statement.cursor(*parameters, timeout=self._wait)
             return tuple(column.name for column in statement.get_attributes())
 
@@ -112,6 +118,7 @@ async def reading(url: SourceUrl, *, seconds: int) -> AsyncIterator[_Reader]:
         with _explained(seconds):
             await connection.execute("begin isolation level repeatable read, read only")
             await connection.execute(_LIMITS, str(seconds * 1000), str((seconds + 60) * 1000))
+            await read_odd_values(connection)
         yield _Reader(connection, seconds)
 
 

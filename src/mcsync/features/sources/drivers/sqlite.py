@@ -14,7 +14,7 @@ from mcsync.features.sources import errors
 from mcsync.features.sources.drivers.base import GRACE_SECONDS, OneThread, Rows
 from mcsync.features.sources.drivers.url import SourceUrl
 from mcsync.features.sources.statements import with_keys
-from mcsync.features.sources.values import Clock, utc_clock
+from mcsync.features.sources.values import UNREADABLE, Clock, Unreadable, utc_clock
 
 _BUSY_SECONDS: Final = 10
 _STEPS: Final = 10_000
@@ -49,6 +49,14 @@ def _explained(seconds: int, *, preparing: bool = False) -> Iterator[None]:
         raise errors.refused_query(f"{name or 'an error'}.", sentence=sentence) from None
     except TimeoutError:
         raise errors.too_slow(seconds) from None
+
+
+def _text(raw: bytes) -> str | Unreadable:
+    """Text of a file may be in any encoding, whatever the file says: its row's problem, not the query's."""
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return UNREADABLE
 
 
 def _only_reads(action: int, *_: Any) -> int:
@@ -119,6 +127,7 @@ async def reading(url: SourceUrl, *, seconds: int) -> AsyncIterator[_Reader]:
     file = _File(seconds)
     try:
         connection = await file.open(url.database, "ro")
+        connection.text_factory = _text
         # so that the first look at the file happens here, and is explained
         await file.run(lambda: connection.execute("pragma schema_version").fetchone())
         await file.run(lambda: connection.set_authorizer(_only_reads))
