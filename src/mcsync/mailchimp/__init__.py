@@ -54,6 +54,7 @@ from mcsync.mailchimp.slots_redis import RedisSlotStore
 from mcsync.mailchimp.transport import build_http
 from mcsync.mailchimp.types.account import Account
 from mcsync.mailchimp.types.audience import Audience, AudienceStats
+from mcsync.mailchimp.types.base import Rows
 from mcsync.mailchimp.types.batch import BatchMember, BatchResult, BatchRowError, BatchStatus
 from mcsync.mailchimp.types.campaign import (
     Campaign,
@@ -137,6 +138,7 @@ __all__ = [
     "RetryPolicy",
     "RowAccounting",
     "RowOutcome",
+    "Rows",
     "SegmentError",
     "SegmentMembersResult",
     "SignatureReason",
