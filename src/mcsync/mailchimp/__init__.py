@@ -63,7 +63,14 @@ from mcsync.mailchimp.types.campaign import (
     FoundCampaign,
     FoundCampaigns,
 )
-from mcsync.mailchimp.types.member import MarketingPermission, Member, MembersPage, MemberStatus
+from mcsync.mailchimp.types.member import (
+    ADMIN_REASONS,
+    MarketingPermission,
+    Member,
+    MembersPage,
+    MemberStatus,
+    is_admin_reason,
+)
 from mcsync.mailchimp.types.merge_field import MergeField, MergeFieldOptions
 from mcsync.mailchimp.types.report import Bounces, Clicks, Opens, Report, ReportsPage
 from mcsync.mailchimp.types.tag import ChangedMember, SegmentError, SegmentMembersResult, Tag
@@ -83,6 +90,8 @@ from mcsync.mailchimp.webhooks import (
 )
 
 __all__ = [
+    "ADMIN_REASONS",
+    "is_admin_reason",
     "BATCH_SIZE",
     "KEY_PATTERN",
     "MAX_WEBHOOK_BYTES",

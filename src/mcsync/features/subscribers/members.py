@@ -10,7 +10,7 @@ from mcsync.features.audiences.merge_map import Field
 from mcsync.features.audiences.models import Audience
 from mcsync.features.preferences.by_address import Recorded
 from mcsync.features.subscribers.schemas import ConsentView, SubscriberView
-from mcsync.mailchimp import Member, RefusalCode, RefusedError
+from mcsync.mailchimp import Member, RefusalCode, RefusedError, is_admin_reason
 
 ON_LIST = ("subscribed", "pending")
 _NOT_A_TAG = "*"
@@ -43,10 +43,16 @@ def view(list_id: str, member: Member | None, consent: Recorded | None) -> Subsc
     )
 
 
-def left_by_themselves(member: Member) -> bool:
-    """Unsubscribed by the person: nobody else may bring them back."""
-    reason = member.unsubscribe_reason.lower()
-    return member.status == "unsubscribed" and bool(reason) and "by admin" not in reason
+def left_by_themselves(member: Member, *, by_us: bool) -> bool:
+    """Unsubscribed by the person: nobody else may bring them back.
+
+    A reason that is empty or unknown is the person's. ``by_us``: the mirror knows the unsubscribe for our
+    own, which explains an empty reason.
+    """
+    reason = member.unsubscribe_reason.strip()
+    if member.status != "unsubscribed" or is_admin_reason(reason):
+        return False
+    return bool(reason) or not by_us
 
 
 def check_fields(audience: Audience, given: Mapping[str, Any], *, required: bool) -> None:

@@ -40,10 +40,13 @@ def says_status_is_required(error: MailchimpError) -> bool:
     )
 
 
-def account(rows: Sequence[Row], result: BatchResult, tag: str, now: datetime) -> Answer:
+def account(
+    rows: Sequence[Row], result: BatchResult, tag: str, now: datetime, *, since: datetime | None = None
+) -> Answer:
     """Finds every sent row in the answer: accepted, refused, or to be read again.
 
-    HTTP 200 is no success (MC 3.3): a row's returned status must be the one asked for.
+    HTTP 200 is no success (MC 3.3): a row's returned status must be the one asked for. ``since``: when the
+    call began by Mailchimp's own clock.
     """
     answer = Answer()
     fates = account_rows([row.email for row in rows], result).rows
@@ -75,7 +78,7 @@ def account(rows: Sequence[Row], result: BatchResult, tag: str, now: datetime) -
                 row, status=member.status, last_changed=member.last_changed,
                 contact_id=member.contact_id, timestamp_opt=member.timestamp_opt,
                 timestamp_signup=member.timestamp_signup, tagged=tagged,
-                created=fate.outcome is RowOutcome.NEW,
+                created=fate.outcome is RowOutcome.NEW, ours=_ours(member.last_changed, since),
             )
         )  # fmt: skip
         if row.action != "unsubscribe" and not tagged:
@@ -94,7 +97,14 @@ def _as_asked(row: Row, status: str, outcome: RowOutcome) -> bool:
     return status in ("subscribed", "pending")
 
 
-def from_member(row: Row, member: Member, *, tag: str = "") -> Outcome:
+def _ours(changed: datetime | None, since: datetime | None) -> bool:
+    """Whether a member changed while our call was under way. Unknown times prove nothing."""
+    return changed is not None and since is not None and changed >= since
+
+
+def from_member(
+    row: Row, member: Member, *, tag: str = "", since: datetime | None = None
+) -> Outcome:
     """An accepted single call's outcome."""
     return Outcome(
         row,
@@ -104,15 +114,16 @@ def from_member(row: Row, member: Member, *, tag: str = "") -> Outcome:
         timestamp_opt=member.timestamp_opt,
         timestamp_signup=member.timestamp_signup,
         tagged=bool(tag) and any(t.name.lower() == tag.lower() for t in member.tags),
-        by_api=(member.source or "").lower().startswith("api"),
+        by_api=member.source.lower().startswith("api"),
+        ours=_ours(member.last_changed, since),
     )
 
 
 def settle(row: Row, member: Member | None, tag: str, now: datetime) -> Outcome:
     """Settles a row by what its member turned out to be; one without a trace is tried in the next run."""
-    if member is None:
-        if row.action in ("archive", "unsubscribe"):
-            return Outcome(row, status="absent")
+    if member is None and row.action in ("archive", "unsubscribe"):
+        return Outcome(row, status="absent")
+    if member is None or not member.identified:
         return Outcome(
             row, code="not_accounted", message="Mailchimp's answer did not mention it.",
             next_try_at=now,

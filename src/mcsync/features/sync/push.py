@@ -8,6 +8,7 @@ again before they are sent again. Nothing here holds a transaction open while Ma
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from uuid import UUID
@@ -204,6 +205,7 @@ class Push:
                 # for each part anew: an order waits two minutes for a call, and not for all its parts
                 if not await calls.leaving(self._db, self._run, taken.id, self._check):
                     return None
+                began = time.monotonic()
                 result = await self._client.batch_subscribe(
                     self._target.list_id,
                     [row.body for row in rows],
@@ -219,7 +221,9 @@ class Push:
                 raise
             answer = recording.Answer(outcomes=[accounting.refused(rows[0], error)])
         else:
-            answer = accounting.account(rows, result, self._tag, self._resources.clock())
+            answer = accounting.account(
+                rows, result, self._tag, self._resources.clock(), since=self._client.began(began)
+            )
         return await self._insist(answer) if reducing else answer
 
     async def _insist(self, answer: recording.Answer) -> recording.Answer:
@@ -230,6 +234,7 @@ class Push:
         return answer
 
     async def _unsubscribe_alone(self, row: calls.Row) -> recording.Outcome:
+        began = time.monotonic()
         try:
             member = await self._client.update_member(
                 self._target.list_id, row.address_hash.hex, {"status": "unsubscribed"},
@@ -240,7 +245,9 @@ class Push:
         except (RefusedError, InvalidRequestError) as error:
             _log.warning("unsubscribe_refused", run=str(self._run.id), code=error.title)
             return accounting.refused(row, error)
-        return accounting.from_member(row, member)
+        if not member.identified:
+            return accounting.settle(row, member, self._tag, self._resources.clock())
+        return accounting.from_member(row, member, since=self._client.began(began))
 
     async def _learn_status_is_required(self, taken: calls.Taken) -> None:
         """This account is of before 2026: rows need ``status``. Plan them again, in its way."""
@@ -293,6 +300,8 @@ class Push:
             return recording.Answer(reread=[row])
         except (RefusedError, InvalidRequestError) as error:
             return recording.Answer(outcomes=[accounting.refused(row, error)])
+        if not member.identified:
+            return recording.Answer(reread=[row])
         outcome = accounting.from_member(row, member, tag=self._tag)
         return recording.Answer([outcome], untagged=[] if outcome.tagged else [row])
 
@@ -308,6 +317,8 @@ class Push:
             return recording.Answer(reread=[row])
         except (RefusedError, InvalidRequestError) as error:
             return await self._rename_refused(row, error)
+        if not member.identified:
+            return recording.Answer(reread=[row])
         async with self._db.transaction(self._run.org_id) as session:
             await accounting.move_member(session, self._target.id, row.old_hash, row.address_hash)
         outcome = accounting.from_member(row, member, tag=self._tag)

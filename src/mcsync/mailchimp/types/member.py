@@ -1,6 +1,7 @@
 """Members: contacts in an audience (MC 4.2)."""
 
 from enum import StrEnum
+from typing import Final
 
 from pydantic import Field
 
@@ -17,6 +18,15 @@ class MemberStatus(StrEnum):
     PENDING = "pending"
     TRANSACTIONAL = "transactional"
     ARCHIVED = "archived"
+
+
+ADMIN_REASONS: Final = ("n/a (unsubscribed by admin)", "n/a (unsubscribed by an admin)")
+"""The reasons, in lower case, that an unsubscribe by staff or by a program gets (MC 21). No other text is one."""
+
+
+def is_admin_reason(reason: str) -> bool:
+    """Whether an `unsubscribe_reason` is staff's or a program's, whatever its case and blanks."""
+    return " ".join(reason.lower().split()) in ADMIN_REASONS
 
 
 class MarketingPermission(MailchimpModel):
