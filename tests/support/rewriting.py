@@ -23,7 +23,7 @@ def rewrite_answers(http: httpx.AsyncClient, change: Change, *, path: str = "") 
         found = orjson.loads(await response.aread())
         for each in objects(found):
             change(each)
-        response._content = orjson.dumps(found)  # noqa: SLF001 - a response cannot be made anew in a hook
+        response._content = orjson.dumps(found)
 
     http.event_hooks["response"].append(rewrite)
 

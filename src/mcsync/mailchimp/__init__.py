@@ -22,6 +22,7 @@ from mcsync.mailchimp.errors import (
     UnverifiableUrlError,
     classify_refusal,
     error_from_response,
+    merge_tag,
 )
 from mcsync.mailchimp.identity import (
     KEY_PATTERN,
@@ -91,7 +92,6 @@ from mcsync.mailchimp.webhooks import (
 
 __all__ = [
     "ADMIN_REASONS",
-    "is_admin_reason",
     "BATCH_SIZE",
     "KEY_PATTERN",
     "MAX_WEBHOOK_BYTES",
@@ -174,7 +174,9 @@ __all__ = [
     "consent_proof",
     "data_centre",
     "error_from_response",
+    "is_admin_reason",
     "iterate_members",
+    "merge_tag",
     "normalise_address",
     "parse_webhook",
     "permission_changes",

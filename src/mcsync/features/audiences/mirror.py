@@ -17,8 +17,8 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from mcsync.core.db import look_up_by_key
-from mcsync.mailchimp import Member as MailchimpMember
 from mcsync.mailchimp import ADMIN_REASONS, MemberStatus, normalise_address, subscriber_hash
+from mcsync.mailchimp import Member as MailchimpMember
 
 FIELDS = (
     "id", "email_address", "contact_id", "status", "unsubscribe_reason", "source",
@@ -314,7 +314,8 @@ async def merge(
         text(
             """delete from audience_refusals r using arrived a
                where r.audience_id = :audience and r.address_hash = a.h
-                 and r.code in ('forgotten', 'fake', 'compliance', 'unsubscribed', 'throttled')
+                 and r.code in ('forgotten', 'fake', 'compliance', 'unsubscribed', 'throttled',
+                                'exists', 'archived')
                  and a.status in ('subscribed', 'pending')"""
         ),
         {"audience": audience_id},

@@ -10,7 +10,7 @@ from mcsync.features.audiences.merge_map import Field
 from mcsync.features.audiences.models import Audience
 from mcsync.features.preferences.by_address import Recorded
 from mcsync.features.subscribers.schemas import ConsentView, SubscriberView
-from mcsync.mailchimp import Member, RefusalCode, RefusedError, is_admin_reason
+from mcsync.mailchimp import Member, RefusalCode, RefusedError, is_admin_reason, merge_tag
 
 ON_LIST = ("subscribed", "pending")
 _NOT_A_TAG = "*"
@@ -98,7 +98,8 @@ def _missing(tags: Collection[str]) -> BadRequestError:
 def refusal(error: RefusedError) -> McsyncError:
     """What Mailchimp's refusal of a person means for the caller, without Mailchimp's own words: they
     quote addresses."""
-    tags = [one.field for one in error.errors if one.field] or [_NOT_A_TAG]
+    named = (merge_tag(one.field) for one in error.errors)
+    tags = [tag for tag in named if tag] or [_NOT_A_TAG]
     match error.code:
         case RefusalCode.REQUIRED_FIELD_MISSING:
             return _missing(tags)
@@ -135,7 +136,7 @@ def refusal(error: RefusedError) -> McsyncError:
                 code="signup_throttled",
             )
         case RefusalCode.EXISTS:
-            return on_list("")
+            return on_list(error.member_status)
     return ConflictError("Mailchimp does not take this person as asked.", code="conflict")
 
 

@@ -70,9 +70,7 @@ async def is_held(session: AsyncSession, address: Address) -> bool:
     return bool(found)
 
 
-async def unsubscribed_by_us(
-    session: AsyncSession, audience_id: UUID, address: Address
-) -> bool:
+async def unsubscribed_by_us(session: AsyncSession, audience_id: UUID, address: Address) -> bool:
     """Whether the mirror knows the address's member as unsubscribed by a call of ours."""
     found = await session.scalar(
         text(

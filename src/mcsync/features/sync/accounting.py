@@ -22,6 +22,7 @@ from mcsync.mailchimp import (
     RefusedError,
     RowOutcome,
     account_rows,
+    merge_tag,
 )
 
 
@@ -41,7 +42,12 @@ def says_status_is_required(error: MailchimpError) -> bool:
 
 
 def account(
-    rows: Sequence[Row], result: BatchResult, tag: str, now: datetime, *, since: datetime | None = None
+    rows: Sequence[Row],
+    result: BatchResult,
+    tag: str,
+    now: datetime,
+    *,
+    since: datetime | None = None,
 ) -> Answer:
     """Finds every sent row in the answer: accepted, refused, or to be read again.
 
@@ -54,17 +60,18 @@ def account(
     for row, fate in zip(rows, fates, strict=True):
         if fate.outcome is RowOutcome.ERROR:
             code = fate.refusal or RefusalCode.OTHER
-            if code is RefusalCode.EXISTS:
-                answer.reread.append(row)
-                continue
             error = fate.error
-            answer.outcomes.append(
-                Outcome(
-                    row, code=code.value, message=_without_address(error.error if error else "", row),
-                    field=(error.field or None) if error else None,
-                    next_try_at=now + THROTTLE_FIRST if code is RefusalCode.THROTTLED else None,
-                )
+            refusal = Outcome(
+                row, code=code.value, message=_without_address(error.error if error else "", row),
+                field=merge_tag(error.field) if error else None,
+                next_try_at=now + THROTTLE_FIRST if code is RefusalCode.THROTTLED else None,
             )  # fmt: skip
+            if code in _LOOK or fate.member_status:
+                # Mailchimp says what the member is: it is read, and the mirror knows from then on
+                answer.reread.append(row)
+                answer.refused[row.seq] = refusal
+            else:
+                answer.outcomes.append(refusal)
             continue
         member = fate.member
         if member is None or not _as_asked(row, member.status, fate.outcome):
@@ -84,6 +91,26 @@ def account(
         if row.action != "unsubscribe" and not tagged:
             answer.untagged.append(row)
     return answer
+
+
+_LOOK = (RefusalCode.EXISTS, RefusalCode.UNSUBSCRIBED, RefusalCode.CLEANED, RefusalCode.ARCHIVED)
+"""Refusals that say what the member is."""
+
+
+def says_rows_need_status(rows: Sequence[Row], answer: Answer) -> bool:
+    """Whether a call looks refused row by row because its rows carry no ``status``.
+
+    Mailchimp's words may not say so: "could not be validated", without a field. So it looks like that only
+    where every row without a status was refused in this way, and rows with one were not.
+    """
+    without = {row.seq for row in rows if not row.brings_back}
+    said = {o.row.seq for o in answer.outcomes if o.code and _may_lack_status(o.message or "")}
+    return bool(without) and said == without
+
+
+def _may_lack_status(words: str) -> bool:
+    lowered = words.lower()
+    return "could not be validated" in lowered or ("status" in lowered and "required" in lowered)
 
 
 def _as_asked(row: Row, status: str, outcome: RowOutcome) -> bool:
@@ -139,7 +166,7 @@ def settle(row: Row, member: Member | None, tag: str, now: datetime) -> Outcome:
         return from_member(
             replace(row, payload_hash=None, payload_tags="", feeder=None), member, tag=tag
         )
-    code = "unsubscribed" if member.status == "unsubscribed" else "compliance"
+    code = member.status if member.status in ("unsubscribed", "cleaned") else "compliance"
     return Outcome(
         row, code=code, message=f"Mailchimp keeps this member as {member.status}, without an error."
     )
@@ -149,7 +176,8 @@ def refused(row: Row, error: MailchimpError) -> Outcome:
     """A refusal of a single row."""
     code = error.code.value if isinstance(error, RefusedError) else RefusalCode.INVALID_VALUE.value
     words = "; ".join(e.message for e in error.errors) or error.detail or error.title or "refused"
-    field = error.errors[0].field if error.errors else None
+    fields = (merge_tag(e.field) for e in error.errors)
+    field = next((tag for tag in fields if tag), None)
     return Outcome(row, code=code, message=_without_address(words, row), field=field)
 
 

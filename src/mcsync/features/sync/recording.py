@@ -46,11 +46,15 @@ class Outcome:
 
 @dataclass(slots=True)
 class Answer:
-    """The outcomes of one call. ``reread``: rows that the answer did not account for."""
+    """The outcomes of one call. ``reread``: rows that the answer did not account for.
+
+    ``refused``: of these, by ``seq``, why Mailchimp refused them: what stands where nobody is found.
+    """
 
     outcomes: list[Outcome] = field(default_factory=list)
     reread: list[Row] = field(default_factory=list)
     untagged: list[Row] = field(default_factory=list)
+    refused: dict[int, Outcome] = field(default_factory=dict)
 
 
 _RECORD_MEMBERS = """

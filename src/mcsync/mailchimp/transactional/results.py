@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from mcsync.mailchimp.types.base import Ident, MailchimpModel, Text, _Otherwise
+from mcsync.mailchimp.types.base import MailchimpModel, Text, _Otherwise
 
 
 def _as_utc(value: datetime | None) -> datetime | None:

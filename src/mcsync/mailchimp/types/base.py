@@ -55,9 +55,7 @@ class _Moment:
         self, source: object, handler: GetCoreSchemaHandler
     ) -> CoreSchema:
         usual = core_schema.datetime_schema(tz_constraint="aware", ge=_EARLIEST, le=_LATEST)
-        other = core_schema.no_info_after_validator_function(
-            _as_utc, core_schema.datetime_schema()
-        )
+        other = core_schema.no_info_after_validator_function(_as_utc, core_schema.datetime_schema())
         return core_schema.with_default_schema(
             core_schema.nullable_schema(
                 core_schema.union_schema([usual, other], mode="left_to_right")
@@ -87,7 +85,7 @@ def _identified(row: Any) -> Any:
     return row
 
 
-class Rows(tuple[_Row, ...]):
+class Rows(tuple[_Row, ...]):  # noqa: SLOT001 - only a plain tuple may have none
     """The rows of an answer that could be read, in its order.
 
     `unreadable` counts those that could not. `told` is False where there was no array at all: such an
@@ -158,9 +156,7 @@ class MailchimpModel(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
     @classmethod
-    def __get_pydantic_core_schema__(
-        cls, source: Any, handler: GetCoreSchemaHandler
-    ) -> CoreSchema:
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         schema = handler(source)
         inner: Any = handler.resolve_ref_schema(schema)
         while inner["type"] != "model-fields":
