@@ -21,7 +21,7 @@ _EARLIEST = datetime(1970, 1, 2, tzinfo=UTC)
 _LATEST = datetime(9000, 1, 1, tzinfo=UTC)
 
 
-class _Otherwise:
+class Otherwise:
     """Take a default where the value does not fit.
 
     Said in pydantic's core instead of a validator function: a bulk answer has thousands of
@@ -68,7 +68,7 @@ class _Moment:
 Timestamp = Annotated[datetime | None, _Moment()]
 """A time with its offset, whole seconds, UTC; None where Mailchimp sends `""` (MC 2)."""
 
-Text = Annotated[str, _Otherwise("")]
+Text = Annotated[str, Otherwise("")]
 """A text that may arrive as null, then empty."""
 
 Ident = Annotated[str, Field(min_length=1)]
