@@ -292,9 +292,12 @@ async def refresh_merge_fields(
     async with resources.db.transaction(org_id) as session:
         before = await locked(session, audience.id)
         was = merge_map(before), permissions_fed(before)
-        await repository.store_fields(
-            session, audience.id, [_field(field) for field in fields], resources.clock()
-        )
+        shown = [_field(field) for field in fields]
+        if not fields.complete:
+            # one that could not be read was not deleted
+            tags = {field.tag for field in shown}
+            shown += [one for one in Field.stored(before.merge_fields) if one.tag not in tags]
+        await repository.store_fields(session, audience.id, shown, resources.clock())
         if permissions not in (None, list(Permission.stored(before.marketing_permissions))):
             await repository.store_permissions(session, audience.id, permissions)
         stored = await locked(session, audience.id)
@@ -305,7 +308,7 @@ async def refresh_merge_fields(
 
 async def _read_fields(
     client: MailchimpClient, audience: Audience
-) -> tuple[Sequence[mailchimp.MergeField], list[Permission] | None]:
+) -> tuple[mailchimp.Rows[mailchimp.MergeField], list[Permission] | None]:
     """The merge fields, and the marketing permissions: None where there was nobody to show them."""
     fields = await client.merge_fields(audience.list_id)
     if not audience.stats.get("marketingPermissions"):
