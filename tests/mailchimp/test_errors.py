@@ -4,6 +4,7 @@ import orjson
 import pytest
 
 from mcsync.mailchimp import (
+    BatchResult,
     CredentialError,
     InvalidRequestError,
     MailchimpError,
@@ -11,10 +12,13 @@ from mcsync.mailchimp import (
     NotFoundError,
     RefusalCode,
     RefusedError,
+    RowOutcome,
     ThrottledError,
     TransientError,
+    account_rows,
     classify_refusal,
     error_from_response,
+    merge_tag,
 )
 
 PROBLEM = {"Content-Type": "application/problem+json; charset=utf-8"}
@@ -184,3 +188,119 @@ def test_a_server_error_leaves_only_a_write_open(write: bool) -> None:
 def test_retry_after_is_read_when_it_is_seconds() -> None:
     assert error_from_response(429, {"Retry-After": "7"}, b"").retry_after == 7.0
     assert error_from_response(429, {"Retry-After": "soon"}, b"").retry_after is None
+
+
+GENERIC = "The resource submitted could not be validated. For field-specific details, see the 'errors' array."
+IN_LIST = '"a@b.org" is already in this list with a status of "{}".'
+RECORDED = [
+    (
+        "a@b.org has previously unsubscribed from this list and must opt in again.",
+        RefusalCode.UNSUBSCRIBED,
+        "",
+    ),
+    (
+        (
+            "a@b.org was previously removed from this audience. To rejoin, they'll need to sign up using a "
+            "Mailchimp form."
+        ),
+        RefusalCode.FORGOTTEN,
+        "",
+    ),
+    (IN_LIST.format("Unsubscribed"), RefusalCode.EXISTS, "unsubscribed"),
+    (IN_LIST.format("Cleaned"), RefusalCode.EXISTS, "cleaned"),
+    (IN_LIST.format("Deleted"), RefusalCode.EXISTS, "deleted"),
+    (
+        "a@b.org is already in this list with a status of Subscribed",
+        RefusalCode.EXISTS,
+        "subscribed",
+    ),
+    ('This member\'s status is "cleaned."', RefusalCode.CLEANED, "cleaned"),
+    (
+        "This member\u2019s status is \u201cunsubscribed.\u201d",
+        RefusalCode.UNSUBSCRIBED,
+        "unsubscribed",
+    ),
+    ('This member\'s status is "archived."', RefusalCode.ARCHIVED, "archived"),
+    ('This member\'s status is "subscribed."', RefusalCode.EXISTS, "subscribed"),
+    (
+        (
+            "a@b.org is already a list member in compliance state due to unsubscribe, bounce, or compliance "
+            "review and cannot be subscribed."
+        ),
+        RefusalCode.COMPLIANCE,
+        "",
+    ),
+    (COMPLIANCE, RefusalCode.COMPLIANCE, ""),
+]
+
+
+class TestWhereverTheWordsStand:
+    @pytest.mark.parametrize(("words", "code", "status"), RECORDED)
+    @pytest.mark.parametrize("typed", [True, False])
+    def test_in_the_detail(self, words: str, code: RefusalCode, status: str, typed: bool) -> None:
+        document = {"title": "Invalid Resource", "status": 400, "detail": words.upper()}
+        if typed:
+            document["type"] = "https://mailchimp.com/developer/marketing/docs/errors/"
+        self.is_it(document, code, status)
+
+    @pytest.mark.parametrize(("words", "code", "status"), RECORDED)
+    def test_in_the_errors(self, words: str, code: RefusalCode, status: str) -> None:
+        entry = {"field": "email address", "message": words}
+        found = self.is_it({"detail": GENERIC, "errors": [entry]}, code, status)
+        assert [merge_tag(each.field) for each in found.errors] == [None]
+        self.is_it({"title": None, "detail": [], "errors": [7, None, words]}, code, status)
+
+    @pytest.mark.parametrize(("words", "code", "status"), RECORDED)
+    @pytest.mark.parametrize("shown", ["a@b.org", '"a@b.org"', ' "A@b.org" '])
+    def test_in_a_row_of_a_bulk_call(
+        self, words: str, code: RefusalCode, status: str, shown: str
+    ) -> None:
+        error = {"email_address": shown, "error": words, "error_code": "ERROR_GENERIC"}
+        result = BatchResult.model_validate({"errors": [error]})
+        (row,) = account_rows(["a@b.org"], result).rows
+        assert (row.outcome, row.refusal, row.member_status) == (RowOutcome.ERROR, code, status)
+
+    @staticmethod
+    def is_it(document: dict[str, object], code: RefusalCode, status: str) -> RefusedError:
+        error = error_from_response(400, PROBLEM, orjson.dumps(document))
+        assert isinstance(error, RefusedError)
+        assert (error.code, error.member_status) == (code, status)
+        return error
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Value must be one of: a, b,  (not z)",
+        "The value you selected is not a valid choice.",
+        "Data presented is not one of the accepted values: a, b.",
+    ],
+)
+@pytest.mark.parametrize(
+    "field", ["COLOUR", "merge_fields.COLOUR", "members.item:3.merge_fields.COLOUR"]
+)
+def test_a_value_that_is_no_choice_is_refused_with_its_field(message: str, field: str) -> None:
+    body = problem(
+        "Invalid Resource",
+        "Your merge fields were invalid.",
+        errors=[{"field": field, "message": message}],
+    )
+    error = error_from_response(400, PROBLEM, body)
+    assert isinstance(error, RefusedError)
+    assert error.code is RefusalCode.INVALID_VALUE
+    assert merge_tag(error.errors[0].field) == "COLOUR"
+
+
+@pytest.mark.parametrize(
+    "field", ["", "email address", "email_address", "EMAIL", "status", "members.item:0.status"]
+)
+def test_what_is_no_merge_field_is_never_named_as_one(field: str) -> None:
+    assert merge_tag(field) is None
+
+
+def test_quotes_that_belong_to_an_address_stay() -> None:
+    result = BatchResult.model_validate(
+        {"errors": [{"email_address": '"a b"@b.org', "error": FAKE}]}
+    )
+    (row,) = account_rows(['"a b"@b.org'], result).rows
+    assert row.refusal is RefusalCode.FAKE

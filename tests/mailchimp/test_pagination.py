@@ -11,6 +11,7 @@ from mcsync.mailchimp import (
     MailchimpTimeout,
     Member,
     MembersPage,
+    Rows,
     ThrottledError,
     TransientError,
     iterate_members,
@@ -52,7 +53,7 @@ class FakeList:
         )
         shown = rows[offset : offset + min(count, self.clip)]
         page = MembersPage(
-            members=tuple(Member(id=name, last_changed=at(second)) for second, name in shown),
+            members=Rows(Member(id=name, last_changed=at(second)) for second, name in shown),
             total_items=len(rows) if self.count_total else 0,
         )
         self.between(len(self.calls))

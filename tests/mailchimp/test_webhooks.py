@@ -20,6 +20,7 @@ from mcsync.mailchimp import (
     WebhookEvent,
     parse_webhook,
 )
+from mcsync.mailchimp.webhooks import split_interests
 
 FIRED = "2009-03-26 21:35:57"
 AT = datetime(2009, 3, 26, 21, 35, 57, tzinfo=UTC)
@@ -151,6 +152,56 @@ class TestLeniency:
         assert isinstance(parse_webhook(raw), CleanedEvent)
 
 
+class TestAsRecorded:
+    """What real posts of 2016 and 2017 looked like (MC 21)."""
+
+    def test_an_unsubscribe_may_lack_action_and_audience(self) -> None:
+        event = parse_webhook(post("unsubscribe", without("data[list_id]")))
+        assert isinstance(event, UnsubscribeEvent)
+        assert (event.list_id, event.action, event.email) == ("", "", "api@mailchimp.com")
+
+    @pytest.mark.parametrize("kind", ["subscribe", "profile", "cleaned", "campaign"])
+    def test_so_may_every_other(self, kind: str) -> None:
+        assert parse_webhook(post(kind, without("data[list_id]"))).list_id == ""
+
+    def test_a_profile_may_lack_ip_opt_and_a_grouping_its_unique_id(self) -> None:
+        event = parse_webhook(post("profile", without("data[ip_opt]")))
+        assert isinstance(event, ProfileEvent)
+        assert (event.ip_opt, event.ip_signup) == ("", "10.20.10.31")
+        assert event.merges["GROUPINGS"] == {"0": {"id": "1", "name": "First"}}
+
+    def test_a_campaign_that_was_sent_has_an_empty_reason(self) -> None:
+        fields = {"data[id]": "5aa2102003", "data[status]": "sent", "data[reason]": ""}
+        event = parse_webhook(post("campaign", fields))
+        assert isinstance(event, CampaignEvent)
+        assert (event.status, event.reason) == ("sent", "")
+
+    @pytest.mark.parametrize(
+        ("listed", "names"),
+        [
+            ("Group1, Group2", ("Group1", "Group2")),
+            ("Group1,Group2", ("Group1", "Group2")),
+            ("Food\\, wine, Cars", ("Food, wine", "Cars")),
+            ("a\\b, c\\\\, d\\", ("a\\b", "c\\", "d\\")),
+            ("", ()),
+            (" , ", ()),
+        ],
+    )
+    def test_interests_are_split_by_comma_and_blank(
+        self, listed: str, names: tuple[str, ...]
+    ) -> None:
+        event = parse_webhook(post("profile", MEMBER | {"data[merges][INTERESTS]": listed}))
+        assert isinstance(event, ProfileEvent)
+        assert event.interests == names
+
+    @given(
+        st.lists(st.text("ab,\\ ", min_size=1).filter(lambda t: t == t.strip() != ""), max_size=5)
+    )
+    def test_every_name_survives_the_way(self, names: list[str]) -> None:
+        listed = ", ".join(n.replace("\\", "\\\\").replace(",", "\\,") for n in names)
+        assert split_interests(listed) == tuple(names)
+
+
 class TestIdentity:
     def test_a_repetition_has_the_same(self) -> None:
         first, again = (parse_webhook(post("profile", MEMBER)) for _ in range(2))
@@ -205,7 +256,7 @@ class TestMalformed:
             b"type=cleaned&data[list_id]=a&data[email]=" + b"a" * 320 + b"@x.org",
             b"type=" + b"x" * 65,
             b"type=cleaned&data[list_id]=a&data[email]=a@x.org&x=" + b"x" * MAX_WEBHOOK_BYTES,
-            post("subscribe", without("data[list_id]")),
+            post("subscribe", without("data[list_id]") | {"data[list_id][x]": "a6b5da1054"}),
             post("subscribe", without("data[email]", "data[merges][EMAIL]")),
             post("upemail", {"data[list_id]": "a", "data[new_email]": "a@x.org"}),
             post("cleaned", {"data[list_id]": "a", "data[email]": "nobody"}),

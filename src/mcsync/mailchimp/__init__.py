@@ -22,6 +22,7 @@ from mcsync.mailchimp.errors import (
     UnverifiableUrlError,
     classify_refusal,
     error_from_response,
+    merge_tag,
 )
 from mcsync.mailchimp.identity import (
     KEY_PATTERN,
@@ -54,6 +55,7 @@ from mcsync.mailchimp.slots_redis import RedisSlotStore
 from mcsync.mailchimp.transport import build_http
 from mcsync.mailchimp.types.account import Account
 from mcsync.mailchimp.types.audience import Audience, AudienceStats
+from mcsync.mailchimp.types.base import Rows
 from mcsync.mailchimp.types.batch import BatchMember, BatchResult, BatchRowError, BatchStatus
 from mcsync.mailchimp.types.campaign import (
     Campaign,
@@ -62,7 +64,14 @@ from mcsync.mailchimp.types.campaign import (
     FoundCampaign,
     FoundCampaigns,
 )
-from mcsync.mailchimp.types.member import MarketingPermission, Member, MembersPage, MemberStatus
+from mcsync.mailchimp.types.member import (
+    ADMIN_REASONS,
+    MarketingPermission,
+    Member,
+    MembersPage,
+    MemberStatus,
+    is_admin_reason,
+)
 from mcsync.mailchimp.types.merge_field import MergeField, MergeFieldOptions
 from mcsync.mailchimp.types.report import Bounces, Clicks, Opens, Report, ReportsPage
 from mcsync.mailchimp.types.tag import ChangedMember, SegmentError, SegmentMembersResult, Tag
@@ -82,6 +91,7 @@ from mcsync.mailchimp.webhooks import (
 )
 
 __all__ = [
+    "ADMIN_REASONS",
     "BATCH_SIZE",
     "KEY_PATTERN",
     "MAX_WEBHOOK_BYTES",
@@ -137,6 +147,7 @@ __all__ = [
     "RetryPolicy",
     "RowAccounting",
     "RowOutcome",
+    "Rows",
     "SegmentError",
     "SegmentMembersResult",
     "SignatureReason",
@@ -163,7 +174,9 @@ __all__ = [
     "consent_proof",
     "data_centre",
     "error_from_response",
+    "is_admin_reason",
     "iterate_members",
+    "merge_tag",
     "normalise_address",
     "parse_webhook",
     "permission_changes",

@@ -18,6 +18,7 @@ from mcsync.mailchimp.errors import (
     ThrottledError,
     TransientError,
 )
+from mcsync.mailchimp.reading import reader
 from mcsync.mailchimp.retry import RetryPolicy, retry_delay
 from mcsync.mailchimp.slots import Lane, Slot, SlotLimiter
 from mcsync.mailchimp.transport import Request, Transport
@@ -40,7 +41,7 @@ _held: ContextVar[_Held | None] = ContextVar("mcsync_mailchimp_slot", default=No
 
 def decoder(model: type[_Model]) -> Callable[[bytes], _Model]:
     """Return a reader of the model's JSON."""
-    return model.model_validate_json
+    return reader(model)
 
 
 def nothing(_: bytes) -> None:

@@ -2,9 +2,10 @@
 
 import copy
 import random
+import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import httpx
 
@@ -95,6 +96,16 @@ class MailchimpClient(
     def server_time(self) -> datetime | None:
         """Mailchimp's clock when it last answered, to the second; None where it has not told."""
         return self._caller.transport.server_time
+
+    def began(self, at: float) -> datetime | None:
+        """What Mailchimp's clock said at the moment `at` of `time.monotonic`, to the second, or a little less.
+
+        What carries an older time was not done by a call that began then. None before the first answer.
+        """
+        now = self.server_time
+        if now is None:
+            return None
+        return (now - timedelta(seconds=time.monotonic() - at)).replace(microsecond=0)
 
     def with_lane(self, lane: Lane) -> "MailchimpClient":
         """Return a copy whose calls use slots of another lane."""

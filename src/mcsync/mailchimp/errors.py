@@ -38,6 +38,7 @@ class RefusalCode(StrEnum):
     INCOMPLETE_ADDRESS = "incomplete_address"
     INVALID_VALUE = "invalid_value"
     EXISTS = "exists"
+    ARCHIVED = "archived"
     INVALID_ADDRESS = "invalid_address"
     OTHER = "other"
 
@@ -126,9 +127,14 @@ class MethodNotAllowedError(MailchimpError):
 
 
 class RefusedError(MailchimpError):
-    """400 about one contact; `code` says why."""
+    """400 about one contact; `code` says why.
+
+    `member_status` is the status that Mailchimp says the member has (`unsubscribed`, `cleaned`, `deleted`,
+    ...), in lower case; empty where it does not say.
+    """
 
     code: RefusalCode = RefusalCode.OTHER
+    member_status: str = ""
 
 
 class InvalidRequestError(MailchimpError):
@@ -142,14 +148,23 @@ class UnverifiableUrlError(InvalidRequestError):
 # First match wins. The compliance text also names unsubscribe and bounce, so it leads.
 _REASONS: Final[tuple[tuple[RefusalCode, tuple[str, ...]], ...]] = (
     (RefusalCode.COMPLIANCE, ("compliance state",)),
-    (RefusalCode.FORGOTTEN, ("permanently deleted",)),
+    (
+        RefusalCode.FORGOTTEN,
+        ("permanently deleted", "previously removed from", "sign up using a mailchimp form"),
+    ),
     (RefusalCode.FAKE, ("fake or invalid",)),
     (RefusalCode.THROTTLED, ("signed up to a lot of lists", "too many recent signup")),
     (RefusalCode.EXISTS, ("already a list member",)),
     (RefusalCode.INCOMPLETE_ADDRESS, ("complete address",)),
     (RefusalCode.INVALID_ADDRESS, ("valid email",)),
     (RefusalCode.REQUIRED_FIELD_MISSING, ("enter a value", "required fields were not provided")),
-    (RefusalCode.UNSUBSCRIBED, ("is unsubscribed", "has unsubscribed", "was unsubscribed")),
+    (
+        RefusalCode.UNSUBSCRIBED,
+        (
+            *("is unsubscribed", "has unsubscribed", "was unsubscribed"),
+            *("must opt in again", "previously unsubscribed"),
+        ),
+    ),
     (RefusalCode.CLEANED, ("is cleaned", "was cleaned", "been cleaned", "has bounced")),
     (
         RefusalCode.INVALID_VALUE,
@@ -159,9 +174,21 @@ _REASONS: Final[tuple[tuple[RefusalCode, tuple[str, ...]], ...]] = (
             "did not match any of the schemas",
             "schema describes",
             "merge fields were invalid",
+            "value must be one of",
+            "is not a valid choice",
+            "is not one of the accepted values",
         ),
     ),
 )
+_ADDRESS_FIELDS: Final = ("email_address", "email")
+_LISTED_AS: Final = re.compile(r"already in this list with a status of\W*([a-z]+)")
+_STATUS_IS: Final = re.compile(r"this member.{0,2}s status is\W*([a-z]+)")
+_BY_STATUS: Final = {
+    "cleaned": RefusalCode.CLEANED,
+    "unsubscribed": RefusalCode.UNSUBSCRIBED,
+    "archived": RefusalCode.ARCHIVED,
+}
+_TAG: Final = re.compile(r"[A-Z0-9_]{1,30}")
 _TITLES: Final = {
     "memberincompliancestate": RefusalCode.COMPLIANCE,
     "forgottenemailnotsubscribed": RefusalCode.FORGOTTEN,
@@ -177,19 +204,51 @@ def classify_refusal(
     `text` is a title, a detail, both, or a batch row's `error`; the other arguments are the
     row's, or a field error's. Only the text tells refusals apart, so wording decides.
     """
+    words = f"{text}\n{field_message}".lower()
+    if _LISTED_AS.search(words):
+        return RefusalCode.EXISTS
+    if status := _STATUS_IS.search(words):
+        return _BY_STATUS.get(status[1], RefusalCode.EXISTS)
     compact = re.sub(r"\s+", "", text).lower()
     for title, code in _TITLES.items():
         if title in compact:
             return code
     if error_code.upper() == "ERROR_CONTACT_EXISTS":
         return RefusalCode.EXISTS
-    words = f"{text}\n{field_message}".lower()
+    of_address = _plain(field) in _ADDRESS_FIELDS
     for code, needles in _REASONS:
         if any(needle in words for needle in needles):
-            if code is RefusalCode.INVALID_VALUE and field.lower() == "email_address":
+            if code is RefusalCode.INVALID_VALUE and of_address:
                 return RefusalCode.INVALID_ADDRESS
             return code
-    return RefusalCode.INVALID_VALUE if field and field_message else RefusalCode.OTHER
+    return (
+        RefusalCode.INVALID_VALUE
+        if field and field_message and not of_address
+        else RefusalCode.OTHER
+    )
+
+
+def member_status(text: str) -> str:
+    """Return the status that a refusal says the member has, in lower case; empty where it says none."""
+    words = text.lower()
+    found = _LISTED_AS.search(words) or _STATUS_IS.search(words)
+    return found[1] if found else ""
+
+
+def merge_tag(field: str) -> str | None:
+    """Return the merge field that an error is about, None for the address, a status or none at all.
+
+    Mailchimp names it `FNAME`, `merge_fields.FNAME` or `members.item:0.merge_fields.FNAME`.
+    """
+    tag = field.rpartition("merge_fields.")[2].strip()
+    if _TAG.fullmatch(tag.upper()) is None or _plain(tag) in _ADDRESS_FIELDS:
+        return None
+    # without the prefix only capitals are a tag: `status` and `language` are no merge fields
+    return tag if tag.isupper() or "merge_fields." in field else None
+
+
+def _plain(field: str) -> str:
+    return field.strip().lower().replace(" ", "_").rpartition(".")[2]
 
 
 def error_from_response(
@@ -241,8 +300,10 @@ class _Problem:
         listed = document.get("errors")
         errors = tuple(
             FieldError(_text(entry.get("field")), _text(entry.get("message")))
-            for entry in (listed if isinstance(listed, list) else ())
             if isinstance(entry, dict)
+            else FieldError("", entry)
+            for entry in (listed if isinstance(listed, list) else ())
+            if isinstance(entry, dict | str)
         )
         title, detail, instance = (
             _text(document.get(key)) for key in ("title", "detail", "instance")
@@ -256,6 +317,9 @@ class _Problem:
             if code is not RefusalCode.OTHER:
                 return code
         return classify_refusal(text)
+
+    def member_status(self) -> str:
+        return member_status("\n".join([self.detail, *(entry.message for entry in self.errors)]))
 
     def into(self, kind: type[_Kind]) -> _Kind:
         return kind(
@@ -285,6 +349,7 @@ def _by_status(
         case 400 if about_contact and problem.refusal() is not RefusalCode.OTHER:
             refused = problem.into(RefusedError)
             refused.code = problem.refusal()
+            refused.member_status = problem.member_status()
             return refused
         case 400 if _UNVERIFIED in problem.detail.lower():
             return problem.into(UnverifiableUrlError)

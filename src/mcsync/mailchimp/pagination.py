@@ -71,7 +71,9 @@ async def iterate_members(
     `since` is exclusive; None reads all. Members may come more than once, and a member that
     changes during the walk comes again at the end. `fields` must include `id` and
     `last_changed`. A page that ends in a 504 or a time-out is asked for again at 500 rows,
-    then at 250. Raises `ValueError` for a page size below 2, and `MailchimpError`.
+    then at 250. Rows that could not be read are counted by `members.unreadable` of their page,
+    which may have no others. Raises `ValueError` for a page size below 2, and `MailchimpError`;
+    an answer without an array of members is a `TransientError`, never an empty list.
     """
     if page_size < 2:
         message = "page_size must be at least 2"
@@ -80,7 +82,7 @@ async def iterate_members(
     crowd = _Crowd()
     while True:
         page = await walk.page(since, crowd.offset)
-        if page.members:
+        if page.members.raw:
             yield page
         if crowd.offset and not walk.is_contiguous(page, crowd):
             walk.step_back(crowd)
@@ -112,7 +114,7 @@ class _Walk:
     async def page(self, since: datetime | None, offset: int) -> MembersPage:
         while True:
             try:
-                return await self._client.members_page(
+                page = await self._client.members_page(
                     self._list_id,
                     count=self._size,
                     offset=offset,
@@ -120,6 +122,10 @@ class _Walk:
                     since_last_changed=since,
                     fields=self._fields,
                 )
+                if page.members.told or page.total_items == 0:
+                    return page
+                message = "an answer without members"
+                raise TransientError(message)
             except TransientError as error:
                 late = isinstance(error, MailchimpTimeout) or error.status == _GATEWAY_TIMEOUT
                 smaller = next((size for size in _SMALLER if size < self._size), None)
@@ -134,19 +140,19 @@ class _Walk:
         return not crowd.seen.isdisjoint(_versions(page))
 
     def is_last(self, page: MembersPage, crowd: _Crowd) -> bool:
-        passed = crowd.offset + len(page.members)
-        if not page.members:
+        passed = crowd.offset + page.members.raw
+        if not page.members.raw:
             return True
         # A short page ends the walk, unless the server cut it short itself: then it counts
         # more rows than it has shown, and going on shows more.
-        short = len(page.members) < self._size
+        short = page.members.raw < self._size
         return short and (
-            passed >= page.total_items or (crowd.offset > 0 and passed <= crowd.passed)
+            passed >= (page.total_items or 0) or (crowd.offset > 0 and passed <= crowd.passed)
         )
 
     def go_on(self, page: MembersPage, crowd: _Crowd) -> None:
-        crowd.passed = crowd.offset + len(page.members)
-        crowd.overlap = max(1, min(OVERLAP, len(page.members) // 2))
+        crowd.passed = crowd.offset + page.members.raw
+        crowd.overlap = max(1, min(OVERLAP, page.members.raw // 2))
         crowd.offset = crowd.passed - crowd.overlap
         crowd.seen = frozenset(_versions(page))
 
@@ -159,9 +165,9 @@ class _Walk:
 def _versions(page: MembersPage) -> list[tuple[str, datetime | None]]:
     # With the time of its change: a row that changed meanwhile is at the end, and says
     # nothing about the rows between.
-    return [(member.id, member.last_changed) for member in page.members]
+    return [(member.id or member.email_address, member.last_changed) for member in page.members]
 
 
 def _restart(members: Sequence[Member]) -> datetime | None:
-    last = members[-1].last_changed
+    last = members[-1].last_changed if members else None
     return None if last is None else last.replace(microsecond=0) - _SECOND

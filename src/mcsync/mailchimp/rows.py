@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Final, TypeVar
 
 from mcsync.mailchimp.endpoints.base import timestamp
-from mcsync.mailchimp.errors import RefusalCode, classify_refusal
+from mcsync.mailchimp.errors import RefusalCode, classify_refusal, member_status
 from mcsync.mailchimp.identity import normalise_address
 from mcsync.mailchimp.types.batch import BatchMember, BatchResult, BatchRowError
 
@@ -95,6 +95,13 @@ class AccountedRow:
             field_message=self.error.field_message,
         )
 
+    @property
+    def member_status(self) -> str:
+        """The status that the refusal says the member has; empty where it says none."""
+        if self.error is None:
+            return ""
+        return member_status(f"{self.error.error}\n{self.error.field_message}")
+
 
 @dataclass(frozen=True, slots=True)
 class RowAccounting:
@@ -123,7 +130,7 @@ def account_rows(sent_addresses: Iterable[str], result: BatchResult) -> RowAccou
         for member in members:
             fates[normalise_address(member.email_address)] = (outcome, member, None)
     for error in result.errors:
-        fates[normalise_address(error.email_address)] = (RowOutcome.ERROR, None, error)
+        fates[normalise_address(_unquoted(error.email_address))] = (RowOutcome.ERROR, None, error)
     answered = set(fates)
     missing = (RowOutcome.MISSING, None, None)
     rows = []
@@ -132,3 +139,10 @@ def account_rows(sent_addresses: Iterable[str], result: BatchResult) -> RowAccou
         answered.discard(key)
         rows.append(AccountedRow(address, *fates.get(key, missing)))
     return RowAccounting(tuple(rows), tuple(sorted(answered)))
+
+
+def _unquoted(address: str) -> str:
+    """An error's address may come in double quotes (MC 21)."""
+    text = address.strip()
+    quoted = len(text) > 1 and text.startswith('"') and text.endswith('"')
+    return text[1:-1] if quoted else text

@@ -32,8 +32,8 @@ class MalformedWebhook(ValueError):
 class WebhookEvent:
     """What all posts have in common; of this very class where the type is unknown.
 
-    `fired_at` is taken for UTC and None where it cannot be read. Mailchimp sends no id of a
-    delivery; `identity` is what the repetitions of one post share.
+    `fired_at` is taken for UTC and None where it cannot be read. `list_id` is empty where the post names
+    no audience. Mailchimp sends no id of a delivery; `identity` is what the repetitions of one post share.
     """
 
     type: str
@@ -61,6 +61,12 @@ class MemberEvent(WebhookEvent):
     ip_opt: str = field(repr=False)
     ip_signup: str = field(repr=False)
     merges: Mapping[str, object] = field(repr=False)
+
+    @property
+    def interests(self) -> tuple[str, ...]:
+        """The names of the groups that the member chose; a comma in a name is escaped (MC 21)."""
+        listed = self.merges.get("INTERESTS")
+        return split_interests(listed) if isinstance(listed, str) else ()
 
     def _subject(self) -> tuple[str, ...]:
         return (self.id, self.email)
@@ -129,7 +135,8 @@ def parse_webhook(raw_body: bytes) -> WebhookEvent:
     """Return the event of a post, of the class of its type.
 
     Raises `MalformedWebhook` for what is no such form, is too large (64 KiB, 1000 fields), or
-    lacks what its type cannot be without: the audience, the addresses.
+    lacks the addresses that its type cannot be without. A post may lack its audience (MC 21): then
+    `list_id` is empty, and the path that it came to says which one it is.
     """
     form = _form(raw_body)
     kind = _text(form, "type")
@@ -140,10 +147,28 @@ def parse_webhook(raw_body: bytes) -> WebhookEvent:
         raise MalformedWebhook("data is no group of fields")
     read = _READERS.get(kind)
     list_id = _text(data, "list_id")
-    if len(list_id) > _MOST_ID or (read is not None and not list_id):
+    if len(list_id) > _MOST_ID or isinstance(data.get("list_id"), dict):
         raise MalformedWebhook("no audience")
     head = _Head(type=kind, fired_at=_moment(_text(form, "fired_at")), list_id=list_id)
     return WebhookEvent(**head) if read is None else read(head, data)
+
+
+def split_interests(listed: str) -> tuple[str, ...]:
+    """Split Mailchimp's list of groups: by commas, a blank after each; a backslash escapes a comma in a name."""
+    names = [""]
+    escaped = False
+    for letter in listed:
+        if letter == "\\" and not escaped:
+            escaped = True
+            continue
+        if letter == "," and not escaped:
+            names.append("")
+        else:
+            names[-1] += letter if letter in ",\\" or not escaped else f"\\{letter}"
+        escaped = False
+    if escaped:
+        names[-1] += "\\"
+    return tuple(name for each in names if (name := each.strip()))
 
 
 def _form(raw_body: bytes) -> Fields:

@@ -6,6 +6,7 @@ import math
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -18,6 +19,7 @@ from mcsync.features.sync.endings import HandOver
 from mcsync.features.sync.pull import Pull, audience_state, mark_after
 from mcsync.mailchimp import Lane, iterate_members
 from tests.features.sync.world import World, counted
+from tests.support.rewriting import rewrite_answers
 
 ADA = "ada@acme.example"
 
@@ -441,6 +443,23 @@ class TestCutOff:
             "select full_pull_from, full_pull_to from audiences where high_water is not null"
         )
         assert tuple(state) == (None, None)
+
+    async def test_and_meets_a_row_that_it_could_not_read_again(self, world: World) -> None:
+        await self.fill(world)
+        await world.sql("update audiences set high_water = null")
+
+        def spoil(found: dict[str, Any]) -> None:
+            if found.get("email_address") == "c0@acme.example":
+                found["status"] = None
+
+        rewrite_answers(world.resources.http, spoil)
+        await self.pull(world, pages=2)
+        await self.pull(world)
+
+        rows = await world.sql(
+            "select count(*) n from audience_members where status = 'subscribed'"
+        )
+        assert rows[0].n == 105, "the one that could not be read is not gone"
 
     async def test_a_short_pull_too(self, world: World) -> None:
         await self.fill(world)

@@ -289,9 +289,11 @@ class TestTheAnswerIsNotTrusted:
 
 
 class TestAccountsOfBefore2026:
-    @pytest.fixture(autouse=True)
-    async def _old_account(self, configure: Configure) -> None:
-        await configure(requireStatus=True)
+    @pytest.fixture(
+        autouse=True, params=[False, True], ids=["refused as a whole", "refused row by row"]
+    )
+    async def _old_account(self, configure: Configure, request: pytest.FixtureRequest) -> None:
+        await configure(requireStatus=True, schemaErrorsPerRow=request.param)
 
     async def test_adds_carry_a_status_and_updates_go_one_by_one_without(
         self, world: World

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -274,6 +275,17 @@ class World:
         """The owner's staff does something at Mailchimp, a moment later than all before."""
         await self.wait()
         await self.sandbox.admin(given.pop("list_id", self.list_id), email, act, **given)
+
+    async def program(self, member: dict[str, Any]) -> None:
+        """Any other program adds a member."""
+        await self._staff("POST", "members", member)
+
+    async def touch_tags(self, email: str) -> None:
+        """Somebody tags the member, a moment later than all before."""
+        await self.wait()
+        member = hashlib.md5(email.encode(), usedforsecurity=False).hexdigest()
+        body = {"tags": [{"name": f"Tag {uuid4()}", "status": "active"}]}
+        await self._staff("POST", f"members/{member}/tags", body)
 
     async def delete_tag(self, tag_id: int) -> None:
         """The staff deletes a tag at Mailchimp."""

@@ -100,7 +100,8 @@ class TestWhatIsPosted:
         [
             b"", b"\xff\xfe", b"type=unsubscribe", b"{}", b"type[]=x", b"a=1&" * 1001,
             b"type=unsubscribe&data=x", b"type=unsubscribe&data[list_id]=LIST&data[email]=nobody",
-            b"type=unsubscribe&data[list_id]=LIST", b"type=unsubscribe&data[email]=a%40b.example",
+            b"type=unsubscribe&data[list_id]=LIST", b"type=unsubscribe&data[email]=nobody",
+            b"type=unsubscribe&data[list_id][x]=LIST&data[email]=ada%40acme.example",
             b"type=unsubscribe&data[list_id]=another&data[email]=ada%40acme.example",
             b"type=unsubscribe&data[list_id]=LIST&data[email]=a%00b%40c.example",
             b"type=upemail&data[list_id]=LIST&data[old_email]=ada%40acme.example",
@@ -122,6 +123,22 @@ class TestWhatIsPosted:
         body = unsubscribe(door, merges="x" * 65_536)
         assert (await door.post(body, url=url)).status_code == 413
         assert await tables(door) == before
+
+    async def test_without_an_audience_it_is_about_that_of_its_path(self, door: Door) -> None:
+        url = await ready(door)
+        body = form("unsubscribe", None, email=ADA, id="8a25ff1d98")
+        assert b"list_id" not in body
+        assert b"action" not in body
+
+        answer = await door.post(body, url=url)
+
+        assert answer.status_code == 200
+        (event,) = await door.events()
+        assert (event.type, event.email) == ("unsubscribe", ADA)
+        await door.world.person(ADA, "unsubscribe")
+        await door.work()
+        rows = await door.world.sql("select status from email_preferences")
+        assert [row.status for row in rows] == ["opted_out"]
 
     @pytest.mark.parametrize("kind", ["campaign", "something_new"])
     async def test_what_is_of_no_interest_is_answered(self, door: Door, kind: str) -> None:

@@ -17,8 +17,8 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from mcsync.core.db import look_up_by_key
+from mcsync.mailchimp import ADMIN_REASONS, MemberStatus, normalise_address, subscriber_hash
 from mcsync.mailchimp import Member as MailchimpMember
-from mcsync.mailchimp import MemberStatus, normalise_address, subscriber_hash
 
 FIELDS = (
     "id", "email_address", "contact_id", "status", "unsubscribe_reason", "source",
@@ -34,17 +34,28 @@ _STRICTNESS = """array_position(
 _ARRIVED = """
 create temp table if not exists arrived (
     h uuid, email text, contact_id text, status text, last_changed timestamptz,
-    opt timestamptz, signup timestamptz, reason text, source text
+    opt timestamptz, signup timestamptz, reason text, source text, known boolean
 ) on commit drop
 """
 
 _FILL = """
 insert into arrived
-select distinct on (1) * from unnest(
+select distinct on (1) *, false from unnest(
     cast(:h as uuid[]), cast(:email as text[]), cast(:contact_id as text[]), cast(:status as text[]),
     cast(:last_changed as timestamptz[]), cast(:opt as timestamptz[]), cast(:signup as timestamptz[]),
     cast(:reason as text[]), cast(:source as text[]))
 order by 1, 5 desc nulls last
+"""
+
+# Read before as unsubscribed by the person, and nothing says that they were subscribed in between: what moved
+# ``last_changed`` was something else, a tag for one, and is no second withdrawal.
+_KNOWN = """
+update arrived a set known = true
+where a.status = 'unsubscribed' and exists (
+    select from audience_members m
+    where m.audience_id = :audience and m.address_hash = a.h and m.status = 'unsubscribed'
+      and m.unsubscribed_by = 'person' and not coalesce(a.opt > m.timestamp_opt, false)
+      and not coalesce(a.signup > m.timestamp_signup, false))
 """
 
 # The member's contact_id is known here under another address: the person (or an admin) changed it at
@@ -81,7 +92,38 @@ _MOVE = (
        do update set member_hash = excluded.member_hash, email = excluded.email""",
 )
 
-_ADMIN = "coalesce({0}.reason, '') = '' or {0}.reason ilike '%by admin%'"
+# Who unsubscribed a member is a person until proven otherwise. Only two wordings are staff's or a program's;
+# a reason that is empty or unknown is the person's own act, unless a call of ours explains an empty one.
+_ADMIN = (
+    r"lower(regexp_replace(btrim(coalesce({0}, ''), E' \t\r\n'), '\s+', ' ', 'g')) in ("
+    + ", ".join(f"'{reason}'" for reason in ADMIN_REASONS)
+    + ")"
+)
+_BLANK = "btrim(coalesce({0}, '')) = ''"
+
+_EXPLAINED = """(m.unsubscribe_intent_at is not null
+        and excluded.last_changed >= date_trunc('second', m.unsubscribe_intent_at))"""
+
+# An unsubscribe of ours that was read once stays ours when it is read again, also later (a tag moves
+# ``last_changed``), as long as nothing says that the member was subscribed in between, and as long as the
+# reason did not go from the admin's wording to none.
+_STILL_OURS = f"""(m.status = 'unsubscribed' and m.unsubscribed_by = 'us'
+        and not {_ADMIN.format("m.unsubscribe_reason")}
+        and not coalesce(excluded.timestamp_opt > m.timestamp_opt, false)
+        and not coalesce(excluded.timestamp_signup > m.timestamp_signup, false))"""
+
+_WHO = f"""case
+        when excluded.status <> 'unsubscribed' then null
+        when {_ADMIN.format("excluded.unsubscribe_reason")} then case
+            when m.status = 'unsubscribed' then coalesce(m.unsubscribed_by, 'others')
+            when {_EXPLAINED} then 'us'
+            else 'others' end
+        when not {_BLANK.format("excluded.unsubscribe_reason")} then 'person'
+        when {_STILL_OURS} then 'us'
+        -- an intent whose call was never answered explains an empty reason for a day, and not for ever
+        when m.status <> 'unsubscribed' and {_EXPLAINED}
+             and m.unsubscribe_intent_at > now() - interval '1 day' then 'us'
+        else 'person' end"""
 
 _FORM = "({0}.source ilike '%form%' or {0}.source ilike '%page%')"
 
@@ -100,7 +142,7 @@ select :org, :audience, a.h,
             then a.email end,
        a.contact_id, a.status, a.last_changed, a.opt, a.signup, a.reason, a.source,
        case when a.status = 'unsubscribed'
-            then case when {_ADMIN.format("a")} then 'others' else 'person' end end
+            then case when {_ADMIN.format("a.reason")} then 'others' else 'person' end end
 from arrived a
 order by a.h  -- whoever writes members locks them in this order: two at a time end in no deadlock
 on conflict (audience_id, address_hash) do update set
@@ -112,25 +154,16 @@ on conflict (audience_id, address_hash) do update set
     timestamp_signup = excluded.timestamp_signup,
     unsubscribe_reason = excluded.unsubscribe_reason,
     source = excluded.source,
-    unsubscribed_by = case
-        when excluded.status <> 'unsubscribed' then null
-        when excluded.unsubscribed_by = 'person' then 'person'
-        when m.status = 'unsubscribed' then coalesce(m.unsubscribed_by, 'others')
-        when m.unsubscribe_intent_at is not null
-             and excluded.last_changed >= date_trunc('second', m.unsubscribe_intent_at) then 'us'
-        else 'others' end,
-    unsubscribe_cause = case
-        when excluded.status <> 'unsubscribed' or excluded.unsubscribed_by = 'person' then null
-        when m.status = 'unsubscribed' then m.unsubscribe_cause
-        when m.unsubscribe_intent_at is not null
-             and excluded.last_changed >= date_trunc('second', m.unsubscribe_intent_at)
-             then m.unsubscribe_intent end,
+    unsubscribed_by = {_WHO},
+    unsubscribe_cause = case when ({_WHO}) = 'us' then
+        case when m.status = 'unsubscribed' then m.unsubscribe_cause else m.unsubscribe_intent end end,
     archived_by_us = excluded.status = 'archived' and (
         (m.status = 'archived' and m.archived_by_us)
         or (m.status = 'subscribed' and m.archive_intent_at is not null
             and excluded.last_changed >= date_trunc('second', m.archive_intent_at))),
     resubscribed_at = case
-        when excluded.status in ('subscribed', 'pending') and m.status = 'unsubscribed'
+        when excluded.status in ('subscribed', 'pending')
+             and m.status in ('unsubscribed', 'archived', 'cleaned')
              then excluded.last_changed
         when excluded.status in ('subscribed', 'pending') then m.resubscribed_at end,
     pending_added_at = case when excluded.status = 'subscribed' then null
@@ -148,9 +181,10 @@ where m.status = 'absent' or m.last_changed is null or excluded.last_changed is 
    or excluded.last_changed > m.last_changed
    or (excluded.last_changed = m.last_changed
        and ({_STRICTNESS.format("excluded.status")}) >= ({_STRICTNESS.format("m.status")})
-       and (m.status, m.contact_id, m.unsubscribe_reason, m.source, m.timestamp_opt, m.timestamp_signup)
+       and ((m.status, m.contact_id, m.unsubscribe_reason, m.source, m.timestamp_opt, m.timestamp_signup)
            is distinct from (excluded.status, excluded.contact_id, excluded.unsubscribe_reason,
-                             excluded.source, excluded.timestamp_opt, excluded.timestamp_signup))
+                             excluded.source, excluded.timestamp_opt, excluded.timestamp_signup)
+            or m.unsubscribed_by is distinct from {_WHO}))
 returning address_hash, status, unsubscribed_by, last_changed, (xmax = 0) as is_new
 """
 
@@ -183,19 +217,24 @@ where m.status = 'unsubscribed' and m.unsubscribed_by = 'person'
   and (exists (select from contacts c where c.org_id = :org and c.address_hash = o.h)
        or exists (select from address_consents k where k.org_id = :org and k.address_hash = o.h)
        or m.fed_by is not null)
+  and not exists (
+      select from arrived a join address_consents k on k.org_id = :org and k.address_hash = o.h
+      where a.h = o.mh and a.known and k.withdrawn_at is not null and k.withdrawn_source = 'mailchimp')
 group by o.h
 """
 
 # Subscribed again after a withdrawal, not by us: an opt-in, where the person did it (sync.md 2). The
-# withdrawal may be the address's own, or that of a contact who moved to it since.
+# withdrawal may be the address's own, or that of a contact who moved to it since. A newer ``timestamp_opt``
+# alone proves nothing, since any program's POST moves it: the member must have come by a form, and signed
+# up there after the withdrawal (a source may be years old).
 _PULLED_OPT_INS = f"""
 insert into pulled_opt_ins
 {_OWN}, standing as materialized (
-    select o.mh, o.h, k.withdrawn_at as at, k.withdrawn_source as source
+    select o.mh, o.h, k.withdrawn_at as at
     from own o join address_consents k on k.org_id = :org and k.address_hash = o.h
     where k.withdrawn_at is not null and (k.given_at is null or k.given_at <= k.withdrawn_at)
     union all
-    select o.mh, o.h, p.consent_withdrawn_at, p.source
+    select o.mh, o.h, p.consent_withdrawn_at
     from own o join contacts c on c.org_id = :org and c.address_hash = o.h
     join email_preferences p on p.org_id = :org and p.entity_type = c.entity_type
          and p.entity_id = c.entity_id and p.status = 'opted_out'
@@ -204,9 +243,9 @@ select s.h, m.timestamp_opt
 from standing s
 {_MEMBER.format("s")}
 where m.status = 'subscribed' and m.timestamp_opt is not null
-group by s.h, m.timestamp_opt, m.source
-having m.timestamp_opt > max(s.at)
-   and ((array_agg(s.source order by s.at desc))[1] = 'mailchimp' or {_FORM.format("m")})
+  and {_FORM.format("m")}
+group by s.h, m.timestamp_opt, m.timestamp_signup
+having m.timestamp_opt > max(s.at) and m.timestamp_signup > max(s.at)
 union
 -- asked to confirm at the person's own request, and confirmed
 select o.h, m.timestamp_opt
@@ -244,8 +283,10 @@ async def merge(
 
     Leaves two temporary tables (``address_hash``, ``effective_at``; our own hashes) for
     the consent records: ``pulled_withdrawals`` and ``pulled_opt_ins``. Addresses are ours: those that a
-    contact has, or whose consent is on record.
+    contact has, or whose consent is on record. A member that does not say who it is, or whether it may
+    be mailed, changes nothing.
     """
+    members = [member for member in members if member.identified]
     base = {"org": org_id, "audience": audience_id}
     await look_up_by_key(session)
     await session.execute(text("drop table if exists arrived, moved"))
@@ -255,6 +296,7 @@ async def merge(
     if (await session.execute(text("select exists (select from moved)"))).scalar_one():
         for statement in _MOVE:
             await session.execute(text(statement), _only(statement, base))
+    await session.execute(text(_KNOWN), {"audience": audience_id})
     changed = len((await session.execute(text(_UPSERT), base)).all())
     for table in ("pulled_withdrawals", "pulled_opt_ins"):
         await session.execute(text(f"drop table if exists {table}"))
@@ -272,7 +314,8 @@ async def merge(
         text(
             """delete from audience_refusals r using arrived a
                where r.audience_id = :audience and r.address_hash = a.h
-                 and r.code in ('forgotten', 'fake', 'compliance', 'unsubscribed', 'throttled')
+                 and r.code in ('forgotten', 'fake', 'compliance', 'unsubscribed', 'throttled',
+                                'exists', 'archived')
                  and a.status in ('subscribed', 'pending')"""
         ),
         {"audience": audience_id},

@@ -319,6 +319,10 @@ async def refresh_merge_fields(
         before = await locked(session, audience.id)
         was = merge_map(before), permissions_fed(before)
         told = [field_of(field) for field in fields]
+        if not fields.complete:
+            # one that could not be read was not deleted
+            tags = {field.tag for field in told}
+            told += [one for one in Field.stored(before.merge_fields) if one.tag not in tags]
         redefined = await follow(session, before, told)
         await repository.store_fields(session, audience.id, told, resources.clock())
         if permissions not in (None, list(Permission.stored(before.marketing_permissions))):
@@ -331,7 +335,7 @@ async def refresh_merge_fields(
 
 async def _read_fields(
     client: MailchimpClient, audience: Audience
-) -> tuple[Sequence[mailchimp.MergeField], list[Permission] | None]:
+) -> tuple[mailchimp.Rows[mailchimp.MergeField], list[Permission] | None]:
     """The merge fields, and the marketing permissions: None where there was nobody to show them."""
     fields = await client.merge_fields(audience.list_id)
     if not audience.stats.get("marketingPermissions"):

@@ -74,8 +74,8 @@ async def _not_tracked(
                 return Page(items=items, next_cursor=encode_cursor(place, None))
             if one.id not in tracked and wanted in one.title.lower():
                 items.append(AvailableCampaign.of(one))
-        offset += len(found.campaigns)
-        if not found.campaigns or offset >= found.total_items:
+        offset += found.campaigns.raw
+        if not found.campaigns.raw or offset >= found.total_items:
             return Page(items=items, next_cursor=encode_cursor(_TRACKED, None))
     return Page(items=items, next_cursor=encode_cursor(offset, None))
 

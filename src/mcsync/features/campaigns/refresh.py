@@ -190,10 +190,10 @@ class _Round:
                 await self._take(session, page.campaigns, since, at)
             made = [one.create_time for one in page.campaigns if one.create_time is not None]
             newest = max([newest, *made]) if newest else None
-            offset += len(page.campaigns)
+            offset += page.campaigns.raw
             left = ceil(max(0, page.total_items - offset) / CAMPAIGNS_A_PAGE)
             looked_for_new = since is None or any(one < since for one in made)
-            if not page.campaigns or not left or (looked_for_new and len(self.missing) <= left):
+            if not page.campaigns.raw or not left or (looked_for_new and len(self.missing) <= left):
                 break
         if newest is not None:
             async with self.resources.db.transaction(self.org_id) as session:
@@ -278,10 +278,10 @@ class _Round:
                 count=REPORTS_A_PAGE, offset=offset, since_send_time=since, before_send_time=before
             )
             await self._keep([one for one in page.reports if one.id in self.seen])
-            offset += len(page.reports)
+            offset += page.reports.raw
             left = ceil(max(0, page.total_items - offset) / REPORTS_A_PAGE)
             waiting = sum(1 for ident in wanted if not self.seen[ident].reported)
-            if not page.reports or waiting <= left:
+            if not page.reports.raw or waiting <= left:
                 return
 
     async def _keep(self, reports: list[Report]) -> None:

@@ -27,6 +27,9 @@ OUTLOOK: Final = {
     " and are then asked by Mailchimp to confirm.",
     "throttled": "The address signed up to too many lists lately: it is tried again by itself after 5"
     " minutes, then after 1, 2 and 7 days.",
+    "exists": "Mailchimp says that the address is a member already, and shows no such member: it is not sent"
+    " again until something about the contact changes.",
+    "archived": "The member was archived at Mailchimp, not by mcsync: it is left alone.",
     "rename_refused": "The address could not be changed in place: the new one was added instead.",
     "not_accounted": "Mailchimp's answer did not mention the address: the next sync tries again.",
     "required_field_missing": "A field that the audience requires is empty: sent again once the"

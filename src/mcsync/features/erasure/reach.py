@@ -108,8 +108,12 @@ class Reach:
             await audiences.store_lists(session, link.account_id, lists)
             numbered = list(enumerate(self._subject.addresses, start=1))
             await repository.aim(session, self._held.id, numbered, self._held.account_id)
-            await self._confirm(session, target, "confirmed", read_back=False)
+            if lists.complete:
+                await self._confirm(session, target, "confirmed", read_back=False)
         crash_point("erasure.listed")
+        if not lists.complete:
+            # an audience that could not be read may hold the person: those that could are asked already
+            await self._later(target, TransientError("unreadable rows"))
         return True
 
     async def _erase(self, link: connection.Link, target: ErasureTarget) -> bool:

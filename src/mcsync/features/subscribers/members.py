@@ -11,7 +11,7 @@ from mcsync.features.audiences.merge_map import Field
 from mcsync.features.audiences.models import Audience
 from mcsync.features.preferences.by_address import Recorded
 from mcsync.features.subscribers.schemas import ConsentView, SubscriberView
-from mcsync.mailchimp import Member, RefusalCode, RefusedError
+from mcsync.mailchimp import Member, RefusalCode, RefusedError, is_admin_reason, merge_tag
 from mcsync.mailchimp.languages import language_code
 
 ON_LIST = ("subscribed", "pending")
@@ -45,10 +45,16 @@ def view(list_id: str, member: Member | None, consent: Recorded | None) -> Subsc
     )
 
 
-def left_by_themselves(member: Member) -> bool:
-    """Unsubscribed by the person: nobody else may bring them back."""
-    reason = member.unsubscribe_reason.lower()
-    return member.status == "unsubscribed" and bool(reason) and "by admin" not in reason
+def left_by_themselves(member: Member, *, by_us: bool) -> bool:
+    """Unsubscribed by the person: nobody else may bring them back.
+
+    A reason that is empty or unknown is the person's. ``by_us``: the mirror knows the unsubscribe for our
+    own, which explains an empty reason.
+    """
+    reason = member.unsubscribe_reason.strip()
+    if member.status != "unsubscribed" or is_admin_reason(reason):
+        return False
+    return bool(reason) or not by_us
 
 
 def checked_fields(
@@ -148,7 +154,8 @@ def _missing(tags: Collection[str]) -> BadRequestError:
 def refusal(error: RefusedError) -> McsyncError:
     """What Mailchimp's refusal of a person means for the caller, without Mailchimp's own words: they
     quote addresses."""
-    tags = [one.field for one in error.errors if one.field] or [_NOT_A_TAG]
+    named = (merge_tag(one.field) for one in error.errors)
+    tags = [tag for tag in named if tag] or [_NOT_A_TAG]
     match error.code:
         case RefusalCode.REQUIRED_FIELD_MISSING:
             return _missing(tags)
@@ -185,7 +192,7 @@ def refusal(error: RefusedError) -> McsyncError:
                 code="signup_throttled",
             )
         case RefusalCode.EXISTS:
-            return on_list("")
+            return on_list(error.member_status)
     return ConflictError("Mailchimp does not take this person as asked.", code="conflict")
 
 

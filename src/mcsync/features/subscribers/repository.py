@@ -71,6 +71,19 @@ async def is_held(session: AsyncSession, address: Address) -> bool:
     return bool(found)
 
 
+async def unsubscribed_by_us(session: AsyncSession, audience_id: UUID, address: Address) -> bool:
+    """Whether the mirror knows the address's member as unsubscribed by a call of ours."""
+    found = await session.scalar(
+        text(
+            """select exists (select from audience_members where audience_id = :audience
+                              and address_hash = :hash and status = 'unsubscribed'
+                              and unsubscribed_by = 'us')"""
+        ),
+        {"audience": audience_id, "hash": address.hash},
+    )
+    return bool(found)
+
+
 async def connected_lists(session: AsyncSession) -> list[str]:
     """The audiences of the connected account, by Mailchimp's ids; none where none is connected."""
     found = await session.execute(

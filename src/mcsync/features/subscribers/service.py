@@ -252,8 +252,11 @@ async def carry(
     if member is not None:
         if member.status == "cleaned":
             raise members.bounced()
-        if wish.wanted == "subscribed" and members.left_by_themselves(member):
-            raise members.left()
+        if wish.wanted == "subscribed":
+            async with resources.db.transaction(actor.org_id) as session:
+                by_us = await repository.unsubscribed_by_us(session, audience.id, address)
+            if members.left_by_themselves(member, by_us=by_us):
+                raise members.left()
     async with resources.db.transaction(actor.org_id) as session:
         taken = await _take(resources, session, actor, audience, address, wish)
     try:

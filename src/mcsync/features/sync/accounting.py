@@ -22,6 +22,7 @@ from mcsync.mailchimp import (
     RefusedError,
     RowOutcome,
     account_rows,
+    merge_tag,
 )
 
 
@@ -40,10 +41,18 @@ def says_status_is_required(error: MailchimpError) -> bool:
     )
 
 
-def account(rows: Sequence[Row], result: BatchResult, tag: str, now: datetime) -> Answer:
+def account(
+    rows: Sequence[Row],
+    result: BatchResult,
+    tag: str,
+    now: datetime,
+    *,
+    since: datetime | None = None,
+) -> Answer:
     """Finds every sent row in the answer: accepted, refused, or to be read again.
 
-    HTTP 200 is no success (MC 3.3): a row's returned status must be the one asked for.
+    HTTP 200 is no success (MC 3.3): a row's returned status must be the one asked for. ``since``: when the
+    call began by Mailchimp's own clock.
     """
     answer = Answer()
     fates = account_rows([row.email for row in rows], result).rows
@@ -51,17 +60,18 @@ def account(rows: Sequence[Row], result: BatchResult, tag: str, now: datetime) -
     for row, fate in zip(rows, fates, strict=True):
         if fate.outcome is RowOutcome.ERROR:
             code = fate.refusal or RefusalCode.OTHER
-            if code is RefusalCode.EXISTS:
-                answer.reread.append(row)
-                continue
             error = fate.error
-            answer.outcomes.append(
-                Outcome(
-                    row, code=code.value, message=_without_address(error.error if error else "", row),
-                    field=(error.field or None) if error else None,
-                    next_try_at=now + THROTTLE_FIRST if code is RefusalCode.THROTTLED else None,
-                )
+            refusal = Outcome(
+                row, code=code.value, message=_without_address(error.error if error else "", row),
+                field=merge_tag(error.field) if error else None,
+                next_try_at=now + THROTTLE_FIRST if code is RefusalCode.THROTTLED else None,
             )  # fmt: skip
+            if code in _LOOK or fate.member_status:
+                # Mailchimp says what the member is: it is read, and the mirror knows from then on
+                answer.reread.append(row)
+                answer.refused[row.seq] = refusal
+            else:
+                answer.outcomes.append(refusal)
             continue
         member = fate.member
         if member is None or not _as_asked(row, member.status, fate.outcome):
@@ -75,12 +85,32 @@ def account(rows: Sequence[Row], result: BatchResult, tag: str, now: datetime) -
                 row, status=member.status, last_changed=member.last_changed,
                 contact_id=member.contact_id, timestamp_opt=member.timestamp_opt,
                 timestamp_signup=member.timestamp_signup, tagged=tagged,
-                created=fate.outcome is RowOutcome.NEW,
+                created=fate.outcome is RowOutcome.NEW, ours=_ours(member.last_changed, since),
             )
         )  # fmt: skip
         if row.action != "unsubscribe" and not tagged:
             answer.untagged.append(row)
     return answer
+
+
+_LOOK = (RefusalCode.EXISTS, RefusalCode.UNSUBSCRIBED, RefusalCode.CLEANED, RefusalCode.ARCHIVED)
+"""Refusals that say what the member is."""
+
+
+def says_rows_need_status(rows: Sequence[Row], answer: Answer) -> bool:
+    """Whether a call looks refused row by row because its rows carry no ``status``.
+
+    Mailchimp's words may not say so: "could not be validated", without a field. So it looks like that only
+    where every row without a status was refused in this way, and rows with one were not.
+    """
+    without = {row.seq for row in rows if not row.brings_back}
+    said = {o.row.seq for o in answer.outcomes if o.code and _may_lack_status(o.message or "")}
+    return bool(without) and said == without
+
+
+def _may_lack_status(words: str) -> bool:
+    lowered = words.lower()
+    return "could not be validated" in lowered or ("status" in lowered and "required" in lowered)
 
 
 def _as_asked(row: Row, status: str, outcome: RowOutcome) -> bool:
@@ -94,7 +124,14 @@ def _as_asked(row: Row, status: str, outcome: RowOutcome) -> bool:
     return status in ("subscribed", "pending")
 
 
-def from_member(row: Row, member: Member, *, tag: str = "") -> Outcome:
+def _ours(changed: datetime | None, since: datetime | None) -> bool:
+    """Whether a member changed while our call was under way. Unknown times prove nothing."""
+    return changed is not None and since is not None and changed >= since
+
+
+def from_member(
+    row: Row, member: Member, *, tag: str = "", since: datetime | None = None
+) -> Outcome:
     """An accepted single call's outcome."""
     return Outcome(
         row,
@@ -104,15 +141,16 @@ def from_member(row: Row, member: Member, *, tag: str = "") -> Outcome:
         timestamp_opt=member.timestamp_opt,
         timestamp_signup=member.timestamp_signup,
         tagged=bool(tag) and any(t.name.lower() == tag.lower() for t in member.tags),
-        by_api=(member.source or "").lower().startswith("api"),
+        by_api=member.source.lower().startswith("api"),
+        ours=_ours(member.last_changed, since),
     )
 
 
 def settle(row: Row, member: Member | None, tag: str, now: datetime) -> Outcome:
     """Settles a row by what its member turned out to be; one without a trace is tried in the next run."""
-    if member is None:
-        if row.action in ("archive", "unsubscribe"):
-            return Outcome(row, status="absent")
+    if member is None and row.action in ("archive", "unsubscribe"):
+        return Outcome(row, status="absent")
+    if member is None or not member.identified:
         return Outcome(
             row, code="not_accounted", message="Mailchimp's answer did not mention it.",
             next_try_at=now,
@@ -128,7 +166,7 @@ def settle(row: Row, member: Member | None, tag: str, now: datetime) -> Outcome:
         return from_member(
             replace(row, payload_hash=None, payload_tags="", feeder=None), member, tag=tag
         )
-    code = "unsubscribed" if member.status == "unsubscribed" else "compliance"
+    code = member.status if member.status in ("unsubscribed", "cleaned") else "compliance"
     return Outcome(
         row, code=code, message=f"Mailchimp keeps this member as {member.status}, without an error."
     )
@@ -138,7 +176,8 @@ def refused(row: Row, error: MailchimpError) -> Outcome:
     """A refusal of a single row."""
     code = error.code.value if isinstance(error, RefusedError) else RefusalCode.INVALID_VALUE.value
     words = "; ".join(e.message for e in error.errors) or error.detail or error.title or "refused"
-    field = error.errors[0].field if error.errors else None
+    fields = (merge_tag(e.field) for e in error.errors)
+    field = next((tag for tag in fields if tag), None)
     return Outcome(row, code=code, message=_without_address(words, row), field=field)
 
 

@@ -13,8 +13,8 @@ OUTCOMES: Final[Mapping[tuple[str, str], tuple[int, str]]] = {
     ("unsubscribe", "withdrawn"): (
         2, "The next sync unsubscribes them: a withdrawal is recorded."),
     ("unsubscribe", "resubscribed_by_others"): (
-        2, ("The next sync unsubscribes them again: somebody at Mailchimp subscribed them after their"
-        " withdrawal.")),
+        2, ("The next sync unsubscribes them again: somebody at Mailchimp, or another program, subscribed"
+        " them after their withdrawal, and nothing shows that they did it themselves.")),
     ("rename", "address_changed"): (
         4, "The next sync gives the member at their former address the new one, with its history."),
     ("untag", "left_still_claimed"): (
@@ -46,7 +46,7 @@ OUTCOMES: Final[Mapping[tuple[str, str], tuple[int, str]]] = {
         16, ("Left alone: they unsubscribed themselves. Only a later opt-in of their own, recorded with"
         " its time, lets Mailchimp ask them to confirm.")),
     ("skip", "unsubscribed_by_others"): (
-        16, "Left alone: somebody at Mailchimp, or another integration, unsubscribed them."),
+        16, "Left alone: somebody at Mailchimp, or another program, unsubscribed them."),
     ("skip", "cleaned"): (
         16, "Left alone: mail to this address bounced. No opt-in changes that; use another address."),
     ("add", "back"): (17, "The next sync takes them out of the archive: mcsync had archived them."),
@@ -84,7 +84,7 @@ _UNSUBSCRIBED_BY: Final = {
         "lapsed": "by mcsync's hand: they vanished before they confirmed",
     },
     "person": "by the person",
-    "others": "by somebody at Mailchimp or another integration",
+    "others": "by somebody at Mailchimp or another program",
 }
 
 

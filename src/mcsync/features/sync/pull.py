@@ -126,11 +126,17 @@ class Pull:
     async def _pull_all(self, audience: AudienceState) -> None:
         started, position = await self._begin_full(audience.id)
         generation = int(started.timestamp() * 1000)
-        await self._read(audience, since=position, generation=generation)
+        unreadable = await self._read(audience, since=position, generation=generation)
         # whether the plain listing holds archived members is unknown (MC 4.6)
-        await self._read(audience, since=None, status="archived", generation=generation)
-        async with self._db.transaction(self._actor.org_id) as session:
-            await mirror.drop_unseen(session, audience.id, generation, started_at=started)
+        unreadable += await self._read(
+            audience, since=None, status="archived", generation=generation
+        )
+        if unreadable:
+            # nobody knows whose rows these are: a member that was not seen may be one of them
+            _log.warning("members_unreadable", audience=str(audience.id), rows=unreadable)
+        else:
+            async with self._db.transaction(self._actor.org_id) as session:
+                await mirror.drop_unseen(session, audience.id, generation, started_at=started)
         await self._check_tags(audience)
         await self._move_mark(audience, full=True)
 
@@ -172,13 +178,16 @@ class Pull:
         since: datetime | None,
         status: str | None = None,
         generation: int | None = None,
-    ) -> None:
+    ) -> int:
+        """Brings pages into the mirror; answers how many of their rows could not be read."""
         pages = iterate_members(
             self._client, audience.list_id, since=since, status=status, fields=mirror.FIELDS
         )
         began = time.monotonic()
+        unreadable = 0
         async for page in pages:
             self._asked = self._asked or self._server_time_at(began)
+            unreadable += page.members.unreadable
             await self._check()
             async with self._db.transaction(self._actor.org_id) as session:
                 await merge_and_record(
@@ -187,13 +196,21 @@ class Pull:
                 if generation is not None:
                     hashes = [mirror.member_hash(m) for m in page.members]
                     await mirror.mark_seen(session, audience.id, hashes, generation)
-                last = page.members[-1].last_changed
-                if last is not None and status is None:
+                last = page.members[-1].last_changed if page.members else None
+                if generation is not None and unreadable:
+                    last = None  # a full pull that goes on later meets the unreadable rows again
+                if last is not None and status is None and not self._is_ahead(last):
                     await self._keep(session, audience.id, last, full=generation is not None)
             for member in page.members:
-                if member.last_changed and (not self._newest or member.last_changed > self._newest):
-                    self._newest = member.last_changed
+                changed = member.last_changed
+                if changed and not self._is_ahead(changed):
+                    self._newest = max(changed, self._newest or changed)
         self._asked = self._asked or self._server_time_at(began)
+        return unreadable
+
+    def _is_ahead(self, changed: datetime) -> bool:
+        """Whether a change lies in Mailchimp's own future: it must not move the mark past the present."""
+        return self._asked is not None and changed > self._asked + _DAY
 
     def _server_time_at(self, began: float) -> datetime | None:
         """What Mailchimp's clock said when ``began`` was now, or a little less."""
@@ -223,6 +240,8 @@ class Pull:
             ).all()
         for tag in tags:
             carriers = await self._carriers(audience.list_id, tag.tag_id)
+            if carriers is None:
+                continue
             async with self._db.transaction(self._actor.org_id) as session:
                 # members in other states keep their tags, but may not be listed here
                 await session.execute(
@@ -241,18 +260,23 @@ class Pull:
             async with self._db.transaction(self._actor.org_id) as session:
                 await touch_definition(session, audience.id)
 
-    async def _carriers(self, list_id: str, tag_id: int) -> list[UUID]:
+    async def _carriers(self, list_id: str, tag_id: int) -> list[UUID] | None:
+        """Who carries a tag; None where a row could not be read, so that nobody knows who does not."""
         found: list[UUID] = []
+        passed = 0
         while True:
             await self._check()
             try:
                 page = await self._client.tag_members_page(
-                    list_id, tag_id, count=1000, offset=len(found)
+                    list_id, tag_id, count=1000, offset=passed
                 )
             except NotFoundError:
                 return []
+            if not page.members.complete:
+                return None
             found += [mirror.member_hash(m) for m in page.members]
-            if not page.members or len(found) >= page.total_items:
+            passed += page.members.raw
+            if not page.members or passed >= (page.total_items or 0):
                 return found
 
     async def _move_mark(self, audience: AudienceState, *, full: bool) -> None:

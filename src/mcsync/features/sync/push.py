@@ -8,8 +8,10 @@ again before they are sent again. Nothing here holds a transaction open while Ma
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from uuid import UUID
 
 import orjson
@@ -32,6 +34,7 @@ from mcsync.mailchimp import (
     MailchimpError,
     MethodNotAllowedError,
     NotFoundError,
+    RefusalCode,
     RefusedError,
     ThrottledError,
     TransientError,
@@ -44,11 +47,15 @@ BULK = ("add", "update", "resubscribe")
 
 @dataclass(slots=True)
 class Target:
-    """The audience as a push needs it. ``requires_status``: rows must carry ``status`` (before 2026)."""
+    """The audience as a push needs it. ``requires_status``: rows must carry ``status`` (before 2026).
+
+    ``status_unproven``: that is only what refusals look like, until a row with one was taken.
+    """
 
     id: UUID
     list_id: str
     requires_status: bool
+    status_unproven: bool = False
 
 
 class Push:
@@ -159,7 +166,7 @@ class Push:
         if answer.untagged:
             await self._tag_missing(answer.untagged)
         if answer.reread:
-            await self._reread(taken, answer.reread, last=last)
+            await self._reread(taken, answer.reread, last=last, refused=answer.refused)
 
     # --- bulk calls -------------------------------------------------------------------------------
 
@@ -189,6 +196,8 @@ class Push:
                 continue
             if answer is None:
                 return True
+            if await self._rows_lack_status(taken, rows, answer):
+                return False
             await self._record(taken, answer, last=not parts)
         return True
 
@@ -204,6 +213,7 @@ class Push:
                 # for each part anew: an order waits two minutes for a call, and not for all its parts
                 if not await calls.leaving(self._db, self._run, taken.id, self._check):
                     return None
+                began = time.monotonic()
                 result = await self._client.batch_subscribe(
                     self._target.list_id,
                     [row.body for row in rows],
@@ -219,7 +229,9 @@ class Push:
                 raise
             answer = recording.Answer(outcomes=[accounting.refused(rows[0], error)])
         else:
-            answer = accounting.account(rows, result, self._tag, self._resources.clock())
+            answer = accounting.account(
+                rows, result, self._tag, self._resources.clock(), since=self._client.began(began)
+            )
         return await self._insist(answer) if reducing else answer
 
     async def _insist(self, answer: recording.Answer) -> recording.Answer:
@@ -230,6 +242,7 @@ class Push:
         return answer
 
     async def _unsubscribe_alone(self, row: calls.Row) -> recording.Outcome:
+        began = time.monotonic()
         try:
             member = await self._client.update_member(
                 self._target.list_id, row.address_hash.hex, {"status": "unsubscribed"},
@@ -240,16 +253,46 @@ class Push:
         except (RefusedError, InvalidRequestError) as error:
             _log.warning("unsubscribe_refused", run=str(self._run.id), code=error.title)
             return accounting.refused(row, error)
-        return accounting.from_member(row, member)
+        if not member.identified:
+            return accounting.settle(row, member, self._tag, self._resources.clock())
+        return accounting.from_member(row, member, since=self._client.began(began))
 
-    async def _learn_status_is_required(self, taken: calls.Taken) -> None:
-        """This account is of before 2026: rows need ``status``. Plan them again, in its way."""
-        _log.info("account_requires_status", audience=str(self._target.id))
+    async def _rows_lack_status(
+        self, taken: calls.Taken, rows: Sequence[calls.Row], answer: recording.Answer
+    ) -> bool:
+        """Whether rows were refused one by one for want of a ``status``; then these are planned again."""
+        if self._target.status_unproven and any(o.code is None for o in answer.outcomes):
+            await self._keep_status_is_required()
+        if taken.with_status or not accounting.says_rows_need_status(rows, answer):
+            return False
+        brought_back = {row.seq for row in rows if row.brings_back}
+        answer.outcomes = [o for o in answer.outcomes if o.row.seq in brought_back]
+        await self._record(taken, answer, count=0, last=False)
+        await self._learn_status_is_required(taken, proven=False)
+        return True
+
+    async def _learn_status_is_required(self, taken: calls.Taken, *, proven: bool = True) -> None:
+        """This account is of before 2026: rows need ``status``. Plan them again, in its way.
+
+        Not ``proven``: it only looks like that, and is kept beyond this run once a row with one was taken.
+        """
+        _log.info("account_requires_status", audience=str(self._target.id), proven=proven)
         self._target.requires_status = True
         async with self._db.transaction(self._run.org_id) as session:
             await calls.put_back(session, self._run, taken.id, error="status required")
+        if proven:
+            await self._keep_status_is_required()
+        else:
+            self._target.status_unproven = True
+
+    async def _keep_status_is_required(self) -> None:
+        self._target.status_unproven = False
+        async with self._db.transaction(self._run.org_id) as session:
             await session.execute(
-                text("update audiences set requires_status = true where id = :audience"),
+                text(
+                    """update audiences set requires_status = true
+                       where id = :audience and not requires_status"""
+                ),
                 {"audience": self._target.id},
             )
 
@@ -293,6 +336,8 @@ class Push:
             return recording.Answer(reread=[row])
         except (RefusedError, InvalidRequestError) as error:
             return recording.Answer(outcomes=[accounting.refused(row, error)])
+        if not member.identified:
+            return recording.Answer(reread=[row])
         outcome = accounting.from_member(row, member, tag=self._tag)
         return recording.Answer([outcome], untagged=[] if outcome.tagged else [row])
 
@@ -308,6 +353,8 @@ class Push:
             return recording.Answer(reread=[row])
         except (RefusedError, InvalidRequestError) as error:
             return await self._rename_refused(row, error)
+        if not member.identified:
+            return recording.Answer(reread=[row])
         async with self._db.transaction(self._run.org_id) as session:
             await accounting.move_member(session, self._target.id, row.old_hash, row.address_hash)
         outcome = accounting.from_member(row, member, tag=self._tag)
@@ -317,9 +364,20 @@ class Push:
         """Then the new address is treated as wanted, in this run; the old one as left, in the next."""
         outcome = accounting.refused(row, error)
         outcome.code = "rename_refused"
+        if isinstance(error, RefusedError) and error.code is RefusalCode.EXISTS:
+            # the new address is a member already: what it is decides whether it may be added at all
+            await self._read_again(row)
         async with self._db.transaction(self._run.org_id) as session:
             await accounting.add_instead(session, self._run.id, row)
         return recording.Answer([outcome])
+
+    async def _read_again(self, row: calls.Row) -> None:
+        member = await self._client.find_member(self._target.list_id, row.address_hash.hex)
+        if member is not None:
+            async with self._db.transaction(self._run.org_id) as session:
+                await merge_and_record(
+                    session, self._actor, self._target.id, [member], self._resources.hash_keys
+                )
 
     async def _archive(self, row: calls.Row) -> recording.Answer:
         try:
@@ -336,12 +394,13 @@ class Push:
 
     async def _reread(
         self, taken: calls.Taken, rows: Sequence[calls.Row], *, lost: bool = False,
-        last: bool = True,
+        last: bool = True, refused: Mapping[int, recording.Outcome] = MappingProxyType({}),
     ) -> None:  # fmt: skip
         """Reads each member again; the mirror takes over what is true, the row is settled by it.
 
         ``lost``: the call's answer was lost. Only who is a member is settled then, the others are decided
         again from what was read: who unsubscribed since must not be brought back by a repetition.
+        ``refused``: why a row was refused, by its ``seq``, which stands where there is no member.
         """
         outcomes: list[recording.Outcome] = []
         for row in rows:
@@ -358,6 +417,10 @@ class Push:
                         session, self._actor, self._target.id, [member], self._resources.hash_keys
                     )
             outcome = accounting.settle(row, member, self._tag, self._resources.clock())
+            if outcome.code is not None and row.seq in refused:
+                told = refused[row.seq]
+                if member is None or told.code == RefusalCode.ARCHIVED:
+                    outcome = told
             if outcome.code is None or not lost:
                 outcomes.append(outcome)
         if not outcomes:

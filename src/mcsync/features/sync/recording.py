@@ -24,7 +24,8 @@ THROTTLE_FIRST = timedelta(minutes=5)
 class Outcome:
     """What became of one row, as recorded. ``code``: why it was refused; None where it was accepted.
 
-    ``by_api``: read back, and Mailchimp names the API as the member's source.
+    ``by_api``: read back, and Mailchimp names the API as the member's source. ``ours``: the member changed
+    while our call was under way; an unsubscribe that is older was somebody else's.
     """
 
     row: Row
@@ -36,6 +37,7 @@ class Outcome:
     tagged: bool = False
     created: bool = False
     by_api: bool = False
+    ours: bool = False
     code: str | None = None
     message: str | None = None
     field: str | None = None
@@ -44,11 +46,15 @@ class Outcome:
 
 @dataclass(slots=True)
 class Answer:
-    """The outcomes of one call. ``reread``: rows that the answer did not account for."""
+    """The outcomes of one call. ``reread``: rows that the answer did not account for.
+
+    ``refused``: of these, by ``seq``, why Mailchimp refused them: what stands where nobody is found.
+    """
 
     outcomes: list[Outcome] = field(default_factory=list)
     reread: list[Row] = field(default_factory=list)
     untagged: list[Row] = field(default_factory=list)
+    refused: dict[int, Outcome] = field(default_factory=dict)
 
 
 _RECORD_MEMBERS = """
@@ -68,10 +74,14 @@ update audience_members m set
     -- by us only if it was our call that changed it (sync.md 1)
     unsubscribed_by = case when not o.newer or (o.status = 'unsubscribed' and m.status = o.status)
                            then m.unsubscribed_by
-                           when o.status = 'unsubscribed' then 'us' end,
+                           when o.status = 'unsubscribed' and (o.ours or o.action <> 'unsubscribe')
+                           then 'us' end,
+    unsubscribe_reason = case when o.newer and m.status is distinct from o.status then null
+                              else m.unsubscribe_reason end,
     unsubscribe_cause = case when not o.newer or (o.status = 'unsubscribed' and m.status = o.status)
                              then m.unsubscribe_cause
-                             when o.status = 'unsubscribed' then o.cause end,
+                             when o.status = 'unsubscribed' and (o.ours or o.action <> 'unsubscribe')
+                             then o.cause end,
     unsubscribe_intent = null, unsubscribe_intent_at = null,
     archived_by_us = case when not o.newer then m.archived_by_us
                           else o.status = 'archived' and m.status = 'subscribed' end,
@@ -218,6 +228,7 @@ def _accepted(outcome: Outcome) -> dict[str, Any]:
         "signup": outcome.timestamp_signup,
         "created": outcome.created,
         "signed": row.signed and not outcome.by_api,
+        "ours": outcome.ours,
         "cause": cause(row) if row.action == "unsubscribe" else "lapsed",
         "payload_hash": row.payload_hash,
         "payload_tags": row.payload_tags,

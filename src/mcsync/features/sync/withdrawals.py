@@ -7,6 +7,7 @@ taken before it and carries the address was answered, or two minutes after that 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -85,13 +86,16 @@ where audience_id = :audience and address_hash = any(cast(:hashes as uuid[]))
 _RECORD = """
 update audience_members m set status = t.status,
     last_changed = coalesce(t.changed, m.last_changed),
-    -- by us only if it was our call that changed it (sync.md 1)
-    unsubscribed_by = case when m.status = 'unsubscribed' then m.unsubscribed_by else 'us' end,
+    -- by us only if it was our call that changed it (sync.md 1); where not, the next read tells
+    unsubscribed_by = case when m.status = 'unsubscribed' then m.unsubscribed_by
+                           when t.ours then 'us' end,
     unsubscribe_cause = case when m.status = 'unsubscribed' then m.unsubscribe_cause
-                             else 'withdrawal' end,
+                             when t.ours then 'withdrawal' end,
+    unsubscribe_reason = case when m.status = 'unsubscribed' then m.unsubscribe_reason end,
     unsubscribe_intent = null, unsubscribe_intent_at = null, resubscribed_at = null, pushed_at = clock_timestamp()
-from unnest(cast(:hashes as uuid[]), cast(:statuses as text[]), cast(:changed as timestamptz[]))
-     as t(h, status, changed)
+from unnest(cast(:hashes as uuid[]), cast(:statuses as text[]), cast(:changed as timestamptz[]),
+            cast(:ours as boolean[]))
+     as t(h, status, changed, ours)
 where m.audience_id = :audience and m.address_hash = t.h
   and (m.last_changed is null or t.changed is null or t.changed >= m.last_changed)
 """
@@ -109,6 +113,7 @@ class _Order:
     outcome: str | None = None
     changed: datetime | None = None
     error: str | None = None
+    answered: bool = field(default=False)
     ours: bool = field(default=False)
 
 
@@ -235,17 +240,22 @@ class _Carrier:
 
     async def _in_bulk(self, orders: Sequence[_Order]) -> None:
         rows = [{"email_address": o.email, "status": "unsubscribed"} for o in orders]
+        began = time.monotonic()
         try:
             result = await self._client.batch_subscribe(
                 self._list_id, rows, update_existing=True, skip_merge_validation=True
             )
         except (InvalidRequestError, RefusedError):
             return  # one bad row refuses them all: each goes alone
+        since = self._client.began(began)
         fates = account_rows([o.email for o in orders], result).rows
         for order, fate in zip(orders, fates, strict=True):
             if fate.member is not None and fate.member.status == "unsubscribed":
                 order.outcome, order.changed = "unsubscribed", fate.member.last_changed
-                order.ours = True
+                order.answered = True
+                order.ours = (
+                    since is not None and order.changed is not None and order.changed >= since
+                )
 
     async def _alone(self, order: _Order) -> None:
         member = await self._client.find_member(self._list_id, order.address_hash.hex)
@@ -279,14 +289,15 @@ class _Carrier:
 
 async def _settle(session: AsyncSession, audience_id: UUID, orders: Sequence[_Order]) -> None:
     """Writes outcomes; closes what is done, and asks for another look at what is not."""
-    ours = [o for o in orders if o.ours]
+    answered = [o for o in orders if o.answered]
     await session.execute(
         text(_RECORD),
         {
             "audience": audience_id,
-            "hashes": [o.address_hash for o in ours],
-            "statuses": ["unsubscribed"] * len(ours),
-            "changed": [o.changed for o in ours],
+            "hashes": [o.address_hash for o in answered],
+            "statuses": ["unsubscribed"] * len(answered),
+            "changed": [o.changed for o in answered],
+            "ours": [o.ours for o in answered],
         },
     )
     closing = [

@@ -32,7 +32,14 @@ from mcsync.features.sync.pull import (
 )
 from mcsync.features.webhooks import inbox, repository
 from mcsync.features.webhooks.inbox import Event
-from mcsync.mailchimp import Lane, MailchimpClient, MailchimpError, Member, NotFoundError
+from mcsync.mailchimp import (
+    Lane,
+    MailchimpClient,
+    MailchimpError,
+    Member,
+    NotFoundError,
+    TransientError,
+)
 
 _log = structlog.get_logger(__name__)
 
@@ -206,6 +213,9 @@ class _Work:
         if member is None and email is not None and not email.isascii():
             # which lower case Mailchimp hashes is not known beyond ASCII (MC 4.1)
             member = await client.find_member(list_id, email)
+        if member is not None and not member.identified:
+            message = "an answer without address or status"
+            raise TransientError(message)
         return member
 
     async def _really_absent(

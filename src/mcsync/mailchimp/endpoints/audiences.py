@@ -7,6 +7,7 @@ from mcsync.mailchimp.endpoints.base import PAGE_SIZE, Endpoints, encode, flag
 from mcsync.mailchimp.rows import BATCH_SIZE
 from mcsync.mailchimp.transport import Request, path
 from mcsync.mailchimp.types.audience import Audience, AudiencesPage
+from mcsync.mailchimp.types.base import Rows
 from mcsync.mailchimp.types.batch import BatchResult
 
 BatchRow = str | bytes | Mapping[str, object]
@@ -16,20 +17,25 @@ BatchRow = str | bytes | Mapping[str, object]
 class AudienceEndpoints(Endpoints):
     """Calls about audiences. Every call raises `MailchimpError`."""
 
-    async def audiences(self) -> list[Audience]:
-        """Return all audiences of the account."""
+    async def audiences(self) -> Rows[Audience]:
+        """Return all audiences of the account that can be read; see `Rows.complete`."""
         found: list[Audience] = []
+        passed, unreadable, told = 0, 0, True
         while True:
             params = {
                 "count": str(PAGE_SIZE),
-                "offset": str(len(found)),
+                "offset": str(passed),
                 "exclude_fields": "lists._links,_links",
             }
             request = Request("audiences.list", "GET", "/lists", params)
             page = await self._call(request, decoder(AudiencesPage))
-            found += page.lists
-            if not page.lists or len(found) >= page.total_items:
-                return found
+            rows = page.lists
+            found += rows
+            passed += rows.raw
+            unreadable += rows.unreadable
+            told = told and rows.told
+            if not rows.raw or passed >= page.total_items:
+                return Rows.of(found, unreadable=unreadable, told=told)
 
     async def audience(self, list_id: str) -> Audience:
         """Return one audience."""

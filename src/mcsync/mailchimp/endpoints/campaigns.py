@@ -8,6 +8,7 @@ from mcsync.mailchimp.caller import decoder
 from mcsync.mailchimp.endpoints.base import PAGE_SIZE, Endpoints, timestamp
 from mcsync.mailchimp.endpoints.steady import every_row
 from mcsync.mailchimp.transport import Request, path
+from mcsync.mailchimp.types.base import Rows
 from mcsync.mailchimp.types.campaign import Campaign, CampaignsPage, FoundCampaigns
 
 CAMPAIGN_FIELDS: Final = (
@@ -85,7 +86,7 @@ class CampaignEndpoints(Endpoints):
         Raises `ValueError` for a page size below 2.
         """
 
-        async def fetch(offset: int, count: int) -> tuple[Sequence[Campaign], int]:
+        async def fetch(offset: int, count: int) -> tuple[Rows[Campaign], int]:
             page = await self.campaigns_page(
                 count=count,
                 offset=offset,

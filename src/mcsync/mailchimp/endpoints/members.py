@@ -14,7 +14,12 @@ from mcsync.mailchimp.endpoints.base import (
 )
 from mcsync.mailchimp.errors import NotFoundError
 from mcsync.mailchimp.transport import Request, path
-from mcsync.mailchimp.types.member import MarketingPermission, Member, MembersPage
+from mcsync.mailchimp.types.member import (
+    MarketingPermission,
+    Member,
+    MembersPage,
+    PermissionsPage,
+)
 
 SMALLEST_PAGE = 250
 """Pages above this size are not asked again after a 504: ask for a smaller one."""
@@ -75,7 +80,7 @@ class MemberEndpoints(Endpoints):
         if status is not None:
             params["status"] = status
         request = Request("members.count", "GET", path("lists", list_id, "members"), params)
-        return (await self._call(request, decoder(MembersPage))).total_items
+        return (await self._call(request, decoder(MembersPage))).total_items or 0
 
     async def member(self, list_id: str, hash_or_address: str) -> Member:
         """Return a member; raises `NotFoundError` for a stranger or one deleted for good."""
@@ -169,7 +174,7 @@ class MemberEndpoints(Endpoints):
         """
         params = {"count": "1", "fields": "members.marketing_permissions,total_items"}
         request = Request("members.permissions", "GET", path("lists", list_id, "members"), params)
-        page = await self._call(request, decoder(MembersPage))
+        page = await self._call(request, decoder(PermissionsPage))
         return page.members[0].marketing_permissions if page.members else ()
 
     async def _write(

@@ -5,26 +5,35 @@ from collections.abc import Mapping
 from mcsync.mailchimp.caller import decoder
 from mcsync.mailchimp.endpoints.base import PAGE_SIZE, Endpoints, encode
 from mcsync.mailchimp.transport import Request, path
+from mcsync.mailchimp.types.base import Rows
 from mcsync.mailchimp.types.merge_field import MergeField, MergeFieldsPage
 
 
 class MergeFieldEndpoints(Endpoints):
     """Calls about merge fields. Every call raises `MailchimpError`."""
 
-    async def merge_fields(self, list_id: str) -> list[MergeField]:
-        """Return all merge fields of an audience; the address, EMAIL, is never among them."""
+    async def merge_fields(self, list_id: str) -> Rows[MergeField]:
+        """Return all merge fields of an audience that can be read; see `Rows.complete`.
+
+        The address, EMAIL, is never among them.
+        """
         found: list[MergeField] = []
+        passed, unreadable, told = 0, 0, True
         while True:
             params = {
                 "count": str(PAGE_SIZE),
-                "offset": str(len(found)),
+                "offset": str(passed),
                 "exclude_fields": "merge_fields._links,_links",
             }
             request = Request("merge_fields.list", "GET", _fields(list_id), params)
             page = await self._call(request, decoder(MergeFieldsPage))
-            found += page.merge_fields
-            if not page.merge_fields or len(found) >= page.total_items:
-                return found
+            rows = page.merge_fields
+            found += rows
+            passed += rows.raw
+            unreadable += rows.unreadable
+            told = told and rows.told
+            if not rows.raw or passed >= page.total_items:
+                return Rows.of(found, unreadable=unreadable, told=told)
 
     async def create_merge_field(
         self,

@@ -1,6 +1,6 @@
 """Reports of campaigns that were sent (MC 12)."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Final
 
@@ -8,6 +8,7 @@ from mcsync.mailchimp.caller import decoder
 from mcsync.mailchimp.endpoints.base import PAGE_SIZE, Endpoints, timestamp
 from mcsync.mailchimp.endpoints.steady import every_row
 from mcsync.mailchimp.transport import Request, path
+from mcsync.mailchimp.types.base import Rows
 from mcsync.mailchimp.types.report import Report, ReportsPage
 
 REPORT_FIELDS: Final = (
@@ -61,7 +62,7 @@ class ReportEndpoints(Endpoints):
     ) -> AsyncIterator[Report]:
         """Yield every report once. Raises `ValueError` for a page size below 2."""
 
-        async def fetch(offset: int, count: int) -> tuple[Sequence[Report], int]:
+        async def fetch(offset: int, count: int) -> tuple[Rows[Report], int]:
             page = await self.reports_page(
                 count=count,
                 offset=offset,

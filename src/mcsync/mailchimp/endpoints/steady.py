@@ -6,8 +6,10 @@ where it does not, the walk steps back. What comes twice is dropped by its id. N
 harm: they come at the end, or, in front, make rows come twice.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Protocol, TypeVar
+
+from mcsync.mailchimp.types.base import Rows
 
 # A collection that answers in a new order each time would never show a known row.
 _MOST_STEPS_BACK = 16
@@ -23,7 +25,7 @@ class Identified(Protocol):
 
 
 _Row = TypeVar("_Row", bound=Identified)
-Fetch = Callable[[int, int], Awaitable[tuple[Sequence[_Row], int]]]
+Fetch = Callable[[int, int], Awaitable[tuple[Rows[_Row], int]]]
 """Takes offset and count; returns the rows and how many there are in all."""
 
 
@@ -48,8 +50,8 @@ async def every_row(fetch: Fetch[_Row], page_size: int) -> AsyncIterator[_Row]:
         for row in fresh:
             known.add(row.id)
             yield row
-        reached = offset + len(rows)
+        reached = offset + rows.raw
         # A server that counts more rows than it shows must not hold the walk for ever.
-        if not rows or reached >= total or (not fresh and reached <= passed):
+        if not rows.raw or reached >= total or (not fresh and reached <= passed):
             return
         passed, overlap, steps_back = reached, 1, 0

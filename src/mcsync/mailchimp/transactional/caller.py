@@ -10,10 +10,11 @@ import orjson
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from mcsync.mailchimp.errors import MailchimpError, TransientError
+from mcsync.mailchimp.reading import reader, rows_reader
 from mcsync.mailchimp.retry import RetryPolicy, retry_delay
 from mcsync.mailchimp.transactional.errors import SendUncertainError
 from mcsync.mailchimp.transactional.transport import Post, TransactionalTransport
-from mcsync.mailchimp.types.base import MailchimpModel
+from mcsync.mailchimp.types.base import MailchimpModel, Rows
 
 _Answer = TypeVar("_Answer")
 _Model = TypeVar("_Model", bound=MailchimpModel)
@@ -22,18 +23,16 @@ _QUIET = ConfigDict(hide_input_in_errors=True)
 
 def one(model: type[_Model]) -> Callable[[bytes], _Model]:
     """Return a reader of the model's JSON."""
-    return model.model_validate_json
+    return reader(model)
 
 
-def many(model: type[_Model]) -> Callable[[bytes], tuple[_Model, ...]]:
-    """Return a reader of an array of the model's JSON; a lone object counts as one."""
-    adapter: TypeAdapter[tuple[_Model, ...]] = TypeAdapter(tuple[model, ...], config=_QUIET)  # type: ignore[valid-type]
+def many(model: type[_Model]) -> Callable[[bytes], Rows[_Model]]:
+    """Return a reader of an array of the model's JSON; a lone object counts as one.
 
-    def read(body: bytes) -> tuple[_Model, ...]:
-        found = orjson.loads(body)
-        return adapter.validate_python([found] if isinstance(found, dict) else found)
-
-    return read
+    What cannot be read of the array is left out and counted.
+    """
+    adapter: TypeAdapter[Rows[_Model]] = TypeAdapter(Rows[model], config=_QUIET)  # type: ignore[valid-type]
+    return rows_reader(adapter, model.__name__)
 
 
 class TransactionalCaller:

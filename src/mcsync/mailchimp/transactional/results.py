@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from mcsync.mailchimp.types.base import MailchimpModel, Text, Timestamp
+from mcsync.mailchimp.types.base import Ident, MailchimpModel, Otherwise, Text
 
 
 def _as_utc(value: datetime | None) -> datetime | None:
@@ -23,7 +23,7 @@ def _as_array(value: object) -> object:
     return value if isinstance(value, list | tuple) else ()
 
 
-Moment = Annotated[Timestamp, AfterValidator(_as_utc)]
+Moment = Annotated[datetime | None, AfterValidator(_as_utc), Otherwise(None)]
 JsonObject = Annotated[dict[str, object], BeforeValidator(_as_mapping)]
 Texts = Annotated[tuple[str, ...], BeforeValidator(_as_array)]
 
@@ -233,4 +233,4 @@ class UserInfo(MailchimpModel):
 class Pong(MailchimpModel):
     """Answer of `users/ping2`."""
 
-    ping: str = Field(validation_alias="PING")
+    ping: Ident = Field(validation_alias="PING")

@@ -11,7 +11,7 @@ import orjson
 from pydantic import BeforeValidator, Field, ValidationError
 
 from mcsync.mailchimp.transactional.results import JsonObject, Moment, Reject, SmtpEvent, Texts
-from mcsync.mailchimp.types.base import MailchimpModel, Text
+from mcsync.mailchimp.types.base import Ident, MailchimpModel, Text
 
 SIGNATURE_HEADER: Final = "X-Mandrill-Signature"
 EVENTS_FIELD: Final = "mandrill_events"
@@ -73,7 +73,7 @@ class MessageEvent(MailchimpModel):
     click, spam, unsub, reject. `url` is what was clicked.
     """
 
-    event: str
+    event: Ident
     ts: Moment = None
     id: Text = Field(default="", validation_alias="_id")
     msg: Annotated[EventMessage, BeforeValidator(_as_mapping)] = EventMessage()
@@ -86,7 +86,7 @@ class SyncEvent(MailchimpModel):
     `action` is add, change or remove.
     """
 
-    type: str
+    type: Ident
     action: Text = ""
     ts: Moment = None
     reject: Reject | None = None

@@ -1,12 +1,12 @@
 """The account behind an API key (MC 1.1)."""
 
-from mcsync.mailchimp.types.base import MailchimpModel, Text, Timestamp
+from mcsync.mailchimp.types.base import Ident, MailchimpModel, Text, Timestamp
 
 
 class Account(MailchimpModel):
     """Answer of `GET /`. Bind a stored connection to `account_id` to notice a swapped key."""
 
-    account_id: str
+    account_id: Ident
     account_name: Text = ""
     login_id: Text = ""
     email: Text = ""

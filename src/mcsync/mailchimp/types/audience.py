@@ -1,6 +1,6 @@
 """Audiences, which Mailchimp's API calls lists (MC 3.1)."""
 
-from mcsync.mailchimp.types.base import MailchimpModel, Text, Timestamp
+from mcsync.mailchimp.types.base import UNTOLD, Ident, MailchimpModel, Rows, Text, Timestamp
 
 
 class AudienceStats(MailchimpModel):
@@ -16,7 +16,7 @@ class AudienceStats(MailchimpModel):
 class Audience(MailchimpModel):
     """One audience. `stats.member_count` counts subscribed members only."""
 
-    id: str
+    id: Ident
     web_id: int | None = None
     name: Text = ""
     double_optin: bool = False
@@ -29,5 +29,5 @@ class Audience(MailchimpModel):
 class AudiencesPage(MailchimpModel):
     """One page of `GET /lists`."""
 
-    lists: tuple[Audience, ...] = ()
+    lists: Rows[Audience] = UNTOLD
     total_items: int = 0

@@ -1,6 +1,6 @@
 """The bulk call's answer (MC 3.3) and asynchronous batches (MC 10)."""
 
-from mcsync.mailchimp.types.base import MailchimpModel, Text, Timestamp
+from mcsync.mailchimp.types.base import UNTOLD, Ident, MailchimpModel, Rows, Text, Timestamp
 from mcsync.mailchimp.types.tag import Tag
 
 
@@ -8,7 +8,7 @@ class BatchMember(MailchimpModel):
     """The reduced member of a bulk answer."""
 
     id: Text = ""
-    email_address: str
+    email_address: Ident
     contact_id: Text = ""
     status: Text = ""
     last_changed: Timestamp = None
@@ -28,17 +28,20 @@ class BatchRowError(MailchimpModel):
 
 
 class BatchResult(MailchimpModel):
-    """Answer of the bulk call: 200 even when every row failed."""
+    """Answer of the bulk call: 200 even when every row failed.
 
-    new_members: tuple[BatchMember, ...] = ()
-    updated_members: tuple[BatchMember, ...] = ()
-    errors: tuple[BatchRowError, ...] = ()
+    A row that cannot be read is missing here, and its member has to be read again.
+    """
+
+    new_members: Rows[BatchMember] = UNTOLD
+    updated_members: Rows[BatchMember] = UNTOLD
+    errors: Rows[BatchRowError] = UNTOLD
 
 
 class BatchStatus(MailchimpModel):
     """State of an asynchronous batch; `finished` does not mean that its operations succeeded."""
 
-    id: str
+    id: Ident
     status: Text = ""
     total_operations: int = 0
     finished_operations: int = 0

@@ -2,7 +2,7 @@
 
 from pydantic import AliasChoices, AliasPath, ConfigDict, Field
 
-from mcsync.mailchimp.types.base import MailchimpModel, Text, Timestamp
+from mcsync.mailchimp.types.base import UNTOLD, Ident, MailchimpModel, Rows, Text, Timestamp
 
 
 class CampaignSummary(MailchimpModel):
@@ -27,7 +27,7 @@ class Campaign(MailchimpModel):
 
     model_config = ConfigDict(populate_by_name=True)
 
-    id: str
+    id: Ident
     web_id: int | None = None
     type: Text = ""
     status: Text = ""
@@ -54,7 +54,7 @@ class Campaign(MailchimpModel):
 class CampaignsPage(MailchimpModel):
     """One page of campaigns; `total_items` counts all that match, not this page."""
 
-    campaigns: tuple[Campaign, ...] = ()
+    campaigns: Rows[Campaign] = UNTOLD
     total_items: int = 0
 
 
@@ -68,5 +68,5 @@ class FoundCampaign(MailchimpModel):
 class FoundCampaigns(MailchimpModel):
     """Answer of `GET /search-campaigns`; it has no pages."""
 
-    results: tuple[FoundCampaign, ...] = ()
+    results: Rows[FoundCampaign] = UNTOLD
     total_items: int = 0

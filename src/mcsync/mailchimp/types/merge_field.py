@@ -1,6 +1,6 @@
 """Merge fields: the columns of an audience (MC 5)."""
 
-from mcsync.mailchimp.types.base import MailchimpModel, Text
+from mcsync.mailchimp.types.base import UNTOLD, Choice, Ident, MailchimpModel, Rows, Text
 
 
 class MergeFieldOptions(MailchimpModel):
@@ -9,7 +9,7 @@ class MergeFieldOptions(MailchimpModel):
     default_country: int | None = None
     phone_format: Text = ""
     date_format: Text = ""
-    choices: tuple[str, ...] = ()
+    choices: tuple[Choice, ...] = ()
     size: int | None = None
 
 
@@ -17,7 +17,7 @@ class MergeField(MailchimpModel):
     """A merge field. The address itself, EMAIL, is never listed."""
 
     merge_id: int
-    tag: str
+    tag: Ident
     name: Text = ""
     type: Text = ""
     required: bool = False
@@ -31,5 +31,5 @@ class MergeField(MailchimpModel):
 class MergeFieldsPage(MailchimpModel):
     """One page of merge fields."""
 
-    merge_fields: tuple[MergeField, ...] = ()
+    merge_fields: Rows[MergeField] = UNTOLD
     total_items: int = 0

@@ -2,7 +2,7 @@
 
 from pydantic import ConfigDict, Field
 
-from mcsync.mailchimp.types.base import MailchimpModel, Text, Timestamp
+from mcsync.mailchimp.types.base import UNTOLD, Ident, MailchimpModel, Rows, Text, Timestamp
 
 
 class Opens(MailchimpModel):
@@ -47,7 +47,7 @@ class Bounces(MailchimpModel):
 class Report(MailchimpModel):
     """The report of one campaign. `id` is the campaign's."""
 
-    id: str
+    id: Ident
     campaign_title: Text = ""
     type: Text = ""
     list_id: Text = ""
@@ -65,5 +65,5 @@ class Report(MailchimpModel):
 class ReportsPage(MailchimpModel):
     """One page of reports; `total_items` counts all that match, not this page."""
 
-    reports: tuple[Report, ...] = ()
+    reports: Rows[Report] = UNTOLD
     total_items: int = 0

@@ -1,6 +1,6 @@
 """Tags, which are static segments: a tag's id is its segment's id (MC 4.7, 7)."""
 
-from mcsync.mailchimp.types.base import MailchimpModel, Text
+from mcsync.mailchimp.types.base import UNTOLD, MailchimpModel, Rows, Text
 
 
 class Tag(MailchimpModel):
@@ -13,7 +13,7 @@ class Tag(MailchimpModel):
 class TagsPage(MailchimpModel):
     """Answer of tag-search."""
 
-    tags: tuple[Tag, ...] = ()
+    tags: Rows[Tag] = UNTOLD
     total_items: int = 0
 
 

@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from mcsync.mailchimp.types.base import MailchimpModel, Text
+from mcsync.mailchimp.types.base import UNTOLD, Ident, MailchimpModel, Rows, Text
 
 
 class WebhookEvents(MailchimpModel):
@@ -27,7 +27,7 @@ class WebhookSources(MailchimpModel):
 class Webhook(MailchimpModel):
     """A webhook. Its URL may hold a secret, so neither that nor the secret shows in its text."""
 
-    id: str
+    id: Ident
     url: Text = Field(default="", repr=False)
     events: WebhookEvents = WebhookEvents()
     sources: WebhookSources = WebhookSources()
@@ -41,5 +41,5 @@ class Webhook(MailchimpModel):
 class WebhooksPage(MailchimpModel):
     """Answer of the list of webhooks."""
 
-    webhooks: tuple[Webhook, ...] = ()
+    webhooks: Rows[Webhook] = UNTOLD
     total_items: int = 0
