@@ -86,11 +86,6 @@ class TestHeader:
             read(text)
         assert error.value.code == code
 
-    def test_utf_16_is_named_as_such(self) -> None:
-        with pytest.raises(BadRequestError) as error:
-            read(f"{HEAD}\n{GOOD}\n".encode("utf-16"))
-        assert error.value.code == "not_utf8"
-
     def test_a_byte_order_mark_and_nameless_columns_are_ignored(self) -> None:
         (row,) = read(f"\ufeff{HEAD},,\n{GOOD},x,y\n")
         assert (row["entity_type"], row["attributes"]) == ("employee", {})
@@ -283,7 +278,7 @@ class TestRoundTrip:
         assert got == [tuple(value.strip() or None for value in row) for row in values]
 
     @given(st.lists(st.lists(st.one_of(
-        st.sampled_from(["employee", "VENDOR", "robot", "", " ", "E1", "a@n.example", "A@N.example",
+        st.sampled_from(["employee", "VENDOR", "robot", "", " ", "E1", "a@n.example", "A@N.example", "\\N", " \\N",
                          "bad", "x" * 300, "opted_in", "Opted-Out", "2026-01-01", "never", "ünï@n.example"]),
         st.text(st.characters(exclude_characters='"\\', exclude_categories=["Cc", "Cs", "Zl", "Zp"]),
                 max_size=12),
