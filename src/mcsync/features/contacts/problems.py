@@ -16,8 +16,7 @@ for _row in (
     ("unknown_column", 400, "A column that is named is not in the file",
      "Compare the name with the first line of the file."),
     ("missing_columns", 400, "The file lacks columns that must be there",
-     "Name at least entityType, entityId and email in the first line, or say with `map` and `set` what is"
-     " meant by the columns that are there."),
+     "Name at least entityType, entityId and email in the first line, or give them with `map` and `set`."),
     ("duplicate_column", 400, "Two columns have the same name",
      "Rename or remove one of them, or leave one out with `map=NAME:`."),
     ("invalid_column_name", 400, "A column name cannot be used", "Use text of at most 100 characters."),

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 from uuid import UUID
 
 import orjson
@@ -14,7 +13,6 @@ from uuid6 import uuid7
 
 from mcsync.core.auth import Actor
 from mcsync.core.errors import (
-    BadRequestError,
     ConflictError,
     NotFoundError,
 )

@@ -140,15 +140,12 @@ class _Known:
         if standard is not None:
             return Target(standard)
         name = wanted[len(_ATTRIBUTE) :].strip()
-        if (
-            self.attributes
-            and wanted.lower().startswith(_ATTRIBUTE)
-            and 0 < len(name) <= MAX_ATTRIBUTE_NAME
-            and unreadable(name) is None
-        ):
-            return Target(name, attribute=True)
-        more = f", or {_ATTRIBUTE}NAME for an attribute" if self.attributes else ""
-        _refuse(f"{entry} names no field. The fields are {', '.join(self.fields.values())}{more}.")
+        usable = 0 < len(name) <= MAX_ATTRIBUTE_NAME and unreadable(name) is None
+        if not (self.attributes and wanted.lower().startswith(_ATTRIBUTE) and usable):
+            more = f", or {_ATTRIBUTE}NAME for an attribute" if self.attributes else ""
+            fields = ", ".join(self.fields.values())
+            _refuse(f"{entry} names no field. The fields are {fields}{more}.")
+        return Target(name, attribute=True)
 
 
 def _constant(target: Target, value: str, entry: str) -> str:

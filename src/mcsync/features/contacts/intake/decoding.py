@@ -24,6 +24,13 @@ _WIDER: Final = {
 }  # fmt: skip
 """Programs declare the standard's name and write Windows' larger set, as the WHATWG Encoding Standard says."""
 
+_ALSO_CALLED: Final = {
+    "ansi_x3.4-1968": "ascii", "cn-big5": "big5", "dos-874": "cp874", "iso-10646-ucs-2": "utf-16",
+    "iso-8859-8-i": "iso-8859-8", "iso88591": "latin1", "koi8": "koi8-r", "mac": "macintosh", "ucs-2": "utf-16",
+    "unicode": "utf-16", "windows-31j": "cp932", "windows-874": "cp874", "windows-949": "cp949",
+}  # fmt: skip
+"""Names of that standard, and of Excel, that Python does not know."""
+
 _NOT_FOR_FILES: Final = {"idna", "punycode", "raw_unicode_escape", "mbcs", "oem"}
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,39}")
 _READABLE: Final = bytes([9, 10, 13, *range(0x20, 0x7F)])
@@ -37,8 +44,8 @@ def codec_of(charset: str) -> str:
     """The codec of a charset's name. Raises UnsupportedMediaError (``unknown_charset``)."""
     name = charset.strip()
     if _NAME.fullmatch(name):
-        for spelled in (name, name.lower().removeprefix("x-")):
-            found = _codec(spelled)
+        for spelled in (name.lower(), name.lower().removeprefix("x-")):
+            found = _codec(_ALSO_CALLED.get(spelled, spelled))
             if found is not None:
                 return found
     raise UnsupportedMediaError(

@@ -39,9 +39,7 @@ class ObjectIntake:
         self._list = b""
         self.received = 0
 
-    def stage(
-        self, line: int, contact: Mapping[str, object], found: Sequence[Problem] = ()
-    ) -> str:
+    def stage(self, line: int, contact: Mapping[str, object], found: Sequence[Problem] = ()) -> str:
         """The COPY lines of one contact. Other top-level members than ours are attributes.
 
         ``found``: what is known to be wrong with it already.

@@ -19,8 +19,8 @@ _MESSAGES: Final = {
     "too_long": "The value is longer than this field takes; shorten it.",
     "nul_character": "The row contains a NUL character; export the file again as plain text.",
     "invalid_utf8": (
-        "The row has bytes that are no characters in the file's encoding; declare its real charset, or save"
-        " the file in UTF-8."
+        "The value has bytes that are no characters in the file's encoding: declare its real charset, or save"
+        " the file in UTF-8. In a spreadsheet it is an error such as #N/A: correct its formula."
     ),
     "wrong_column_count": (
         "The row has more or fewer columns than the header; put values that contain the separator"

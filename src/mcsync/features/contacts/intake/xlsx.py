@@ -7,6 +7,7 @@ read: what a zip says of its sizes is the most that comes out of it. See docs/de
 from __future__ import annotations
 
 import re
+import warnings
 import zipfile
 from collections.abc import Iterator
 from datetime import date, datetime, time, timedelta
@@ -41,6 +42,7 @@ _NO_RESULT: Final = re.compile(
 
 _OVERLAP: Final = 12_000
 _ZEROS: Final = re.compile(r"0{2,30}")
+_ERROR: Final = "\udcff"
 _SAVE: Final = "Save the sheet as CSV in UTF-8."
 
 
@@ -85,6 +87,8 @@ class SheetRows:
                 f"Workbooks cannot be read here: pip install 'mcsync[xlsx]'. {_SAVE}",
                 code="unreadable_file",
             ) from None
+        # It warns of each thing that it leaves out, and quotes values.
+        warnings.filterwarnings("ignore", category=UserWarning, module=r"openpyxl\b")
         self._book = openpyxl.load_workbook(
             self._file, read_only=True, data_only=True, keep_links=False
         )
@@ -161,6 +165,10 @@ def _text(cell: Any) -> str:
     value = cell.value
     if value is None:
         return ""
+    if (
+        cell.data_type == "e"
+    ):  # #N/A and its like: told as a value that cannot be read, and never stored
+        return _ERROR
     if isinstance(value, str):
         return value
     if isinstance(value, bool):
