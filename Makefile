@@ -89,7 +89,7 @@ PIN := --universal --python-version 3.11 --generate-hashes --no-annotate --no-em
 constraints: $(BIN)/python ## pin the newest allowed versions, with hashes: all, and what runs in production
 	@$(PIP) install --quiet uv
 	@$(BIN)/uv pip compile pyproject.toml $(PIN) --all-extras --upgrade --output-file constraints.txt
-	@$(BIN)/uv pip compile pyproject.toml $(PIN) --extra mysql --constraints constraints.txt \
+	@$(BIN)/uv pip compile pyproject.toml $(PIN) --extra mysql --extra xlsx --constraints constraints.txt \
 	  --upgrade --output-file requirements.txt
 
 clean: ## remove what the targets made, except the data in .mcsync/

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+import openpyxl
 import pytest
 from typer.testing import CliRunner
 
@@ -165,6 +166,44 @@ class TestContacts:
         assert done.exit_code == 6
         assert json.loads(done.stdout)["rejections"][0]["code"] == "contact_not_found"
         assert mcsync("preferences", "import", "nowhere.csv", code=2)["error"]["code"] == "no_file"
+
+    def test_a_file_with_other_names_in_another_encoding_goes_in(
+        self, mcsync: Command, tmp_path: Path
+    ) -> None:
+        mcsync("org", "create", "Nordlicht")
+        file = tmp_path / "leute.txt"
+        file.write_bytes(
+            "Nr;E-Mail-Adresse;Straße;Ort\n1;a@n.example;Allee;Köln\n".encode("cp1252")
+        )
+        said = ["--map", "Nr:entityId", "--map", "E-Mail-Adresse:email", "--set",
+                "entityType:employee", "--columns", "Ort"]  # fmt: skip
+        refused = CliRunner().invoke(app, ["contacts", "import", str(file), *said])
+        assert json.loads(refused.stderr)["error"]["code"] == "not_utf8"
+        report = mcsync("contacts", "import", str(file), "--charset", "windows-1252", *said)
+        assert (report["created"], report["rejected"]) == (1, 0)
+        assert mcsync("contacts", "list")[0]["attributes"] == {"Ort": "Köln"}
+        stated = tmp_path / "stated.dat"
+        stated.write_text('\n{"Nr":"1","Status":"opted_out"}')
+        said = ["--map", "Nr:entityId,Status:optStatus", "--set", "entityType:employee"]
+        assert mcsync("preferences", "import", str(stated), *said)["optedOut"] == 1
+
+    def test_a_workbook_goes_in_by_its_suffix_or_its_bytes(
+        self, mcsync: Command, tmp_path: Path
+    ) -> None:
+        mcsync("org", "create", "Nordlicht")
+        book = openpyxl.Workbook()
+        book.worksheets[0].append(["entityType", "entityId", "email"])
+        book.worksheets[0].append(["employee", 7, "a@n.example"])
+        for name in ("people.xlsx", "people"):
+            book.save(tmp_path / name)
+            assert mcsync("contacts", "import", str(tmp_path / name))["received"] == 1
+        done = CliRunner().invoke(
+            app, ["contacts", "import", "-"], input=(tmp_path / "people").read_bytes()
+        )
+        assert json.loads(done.stdout)["unchanged"] == 1
+        (tmp_path / "old.xlsx").write_text(_CSV)
+        refused = CliRunner().invoke(app, ["contacts", "import", str(tmp_path / "old.xlsx")])
+        assert json.loads(refused.stderr)["error"]["code"] == "unreadable_spreadsheet"
 
     def test_a_person_is_explained(self, mcsync: Command, tmp_path: Path) -> None:
         mcsync("org", "create", "Nordlicht")

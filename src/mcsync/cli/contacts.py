@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -11,7 +10,16 @@ from rich.console import Console
 from mcsync.cli.administration import acting
 from mcsync.cli.console import AsJson, Exit, OrgOption, Output, run
 from mcsync.cli.paging import dumped, every
-from mcsync.cli.upload import Upload, show_rejections
+from mcsync.cli.upload import (
+    CharsetOption,
+    ColumnsOption,
+    FileArgument,
+    MapOption,
+    SetOption,
+    Upload,
+    choice_of,
+    show_rejections,
+)
 from mcsync.core.resources import Resources
 from mcsync.features.contacts import service
 from mcsync.features.contacts.repository import ContactFilter
@@ -23,7 +31,11 @@ contacts = typer.Typer(no_args_is_help=True, help="The organisation's employees 
 
 @contacts.command("import")
 def import_(
-    file: Annotated[Path, typer.Argument(help="CSV or NDJSON; - reads CSV from standard input.")],
+    file: FileArgument,
+    charset: CharsetOption = None,
+    mapped: MapOption = None,
+    constants: SetOption = None,
+    columns: ColumnsOption = None,
     confirm_withdrawals: Annotated[
         bool, typer.Option(help="Go on although suspiciously many contacts would be withdrawn.")
     ] = False,
@@ -32,14 +44,15 @@ def import_(
 ) -> None:
     """Import a file of any size: right rows go in, all others are reported. Exits 6 if any was rejected."""
     out = Output(as_json)
-    given = Upload(out, file)
+    given = Upload(out, file, charset)
+    choice = choice_of(mapped, constants, columns)
 
     async def work(resources: Resources) -> dict[str, Any]:
         actor = await acting(resources, organisation)
         with given.body() as body:
             result = await service.import_file(
                 resources, actor, body, given.kind, PreferencesConsentSink(resources, actor),
-                confirm_withdrawals=confirm_withdrawals,
+                confirm_withdrawals=confirm_withdrawals, choice=choice,
             )  # fmt: skip
         return dumped(result)
 

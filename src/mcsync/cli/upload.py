@@ -7,26 +7,74 @@ import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from mcsync.cli.console import Exit, Output, make_table
+from mcsync.features.contacts.files import XLSX
+from mcsync.features.contacts.intake.columns import Choice
 
 _CHUNK = 256 * 1024
-_TYPES = {".csv": "text/csv", ".ndjson": "application/x-ndjson", ".jsonl": "application/x-ndjson"}
+_NDJSON = "application/x-ndjson"
+_TYPES = {".ndjson": _NDJSON, ".jsonl": _NDJSON, ".xlsx": XLSX, ".xlsm": XLSX}
+_START = 256
+
+FileArgument = Annotated[
+    Path,
+    typer.Argument(help="CSV, NDJSON or an Excel workbook (.xlsx); - reads standard input."),
+]
+CharsetOption = Annotated[
+    str | None,
+    typer.Option(
+        help="The file's encoding, such as windows-1252, unless it is UTF-8 or has a byte order mark."
+    ),
+]
+MapOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--map",
+        metavar="NAME:FIELD",
+        help="The column NAME is FIELD (or attributes.OTHER); NAME: leaves it out. May be repeated.",
+    ),
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="FIELD:VALUE",
+        help="A field that the file lacks and that is the same in every row. May be repeated.",
+    ),
+]
+ColumnsOption = Annotated[
+    str | None,
+    typer.Option(metavar="NAME,NAME", help="The columns to take as attributes, instead of all."),
+]
+
+
+def choice_of(mapped: list[str] | None, constants: list[str] | None, columns: str | None) -> Choice:
+    """What the options say about the columns."""
+    return Choice(mapped or (), constants or (), None if columns is None else [columns])
 
 
 class Upload:
     """A file that was named on the command line; ``-`` is standard input. Ends the command if there is none."""
 
-    def __init__(self, out: Output, file: Path) -> None:
+    def __init__(self, out: Output, file: Path, charset: str | None = None) -> None:
         self._out = out
         self._file = None if str(file) == "-" else file
         if self._file is not None and not file.is_file():
             out.fail(Exit.USAGE, f"There is no file {file}.", kind="no_file")
-        self.kind = _TYPES.get(file.suffix.lower(), "text/csv")
+        self._start = b""
+        if self._file is None:
+            self._start = start = sys.stdin.buffer.read(_START)
+        else:
+            with file.open("rb") as opened:
+                start = opened.read(_START)
+        kind = _TYPES.get(file.suffix.lower()) or _kind(start)
+        self.kind = kind if charset is None else f"{kind}; charset={charset}"
 
     @contextmanager
     def body(self) -> Iterator[AsyncIterator[bytes]]:
@@ -37,10 +85,21 @@ class Upload:
                 "Reading" if file is None else file.name,
                 total=None if file is None else file.stat().st_size,
             )
-            yield _chunks(file, lambda read: progress.advance(task, read))
+            yield _chunks(file, self._start, lambda read: progress.advance(task, read))
 
 
-async def _chunks(file: Path | None, advance: Callable[[int], None]) -> AsyncIterator[bytes]:
+def _kind(start: bytes) -> str:
+    """JSON begins with a brace, which no header does. A workbook is recognised by its reader."""
+    text = start.translate(None, b"\0").lstrip(b"\xef\xbb\xbf\xff\xfe \t\r\n")
+    return _NDJSON if text.startswith(b"{") else "text/csv"
+
+
+async def _chunks(
+    file: Path | None, start: bytes, advance: Callable[[int], None]
+) -> AsyncIterator[bytes]:
+    if start:
+        advance(len(start))
+        yield start
     source = sys.stdin.buffer if file is None else file.open("rb")
     with source:
         while chunk := await asyncio.to_thread(source.read, _CHUNK):

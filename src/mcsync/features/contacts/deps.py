@@ -9,6 +9,7 @@ from fastapi import Depends, Query, Request
 from mcsync.core.auth import ActorDep
 from mcsync.core.web.deps import ResourcesDep
 from mcsync.features.contacts.consent import ConsentSink
+from mcsync.features.contacts.intake.columns import Choice
 from mcsync.features.contacts.refusals import RefusalReader
 
 
@@ -37,5 +38,39 @@ ConfirmWithdrawals = Annotated[
         description="Go on although suspiciously many contacts would be withdrawn.",
     ),
 ]
+
+
+def column_choice(
+    mapped: Annotated[
+        list[str] | None,
+        Query(
+            alias="map",
+            description="`NAME:field` for a column (or member) with another name, `NAME:attributes.OTHER` to"
+            " rename an attribute, `NAME:` to leave the column out. Repeat it, or write several with commas;"
+            " an entry whose name holds a comma stands in double quotes.",
+            examples=[["E-Mail:email", "Personalnummer:entityId"]],
+        ),
+    ] = None,
+    constants: Annotated[
+        list[str] | None,
+        Query(
+            alias="set",
+            description="`field:value` for a field that the file lacks, which is the same in every row.",
+            examples=[["entityType:employee"]],
+        ),
+    ] = None,
+    columns: Annotated[
+        list[str] | None,
+        Query(
+            description="The columns to take as attributes, with commas. Without it all are taken that are"
+            " no field."
+        ),
+    ] = None,
+) -> Choice:
+    """What the caller says about the columns of a file."""
+    return Choice(mapped or (), constants or (), columns)
+
+
+ChoiceDep = Annotated[Choice, Depends(column_choice)]
 RefusalsDep = Annotated[RefusalReader, Depends(refusal_reader)]
 ConsentSinkDep = Annotated[ConsentSink, Depends(consent_sink)]

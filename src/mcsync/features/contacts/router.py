@@ -14,7 +14,8 @@ from mcsync.features.contacts import (
     problems,  # noqa: F401 - registers its codes
     service,
 )
-from mcsync.features.contacts.deps import ConfirmWithdrawals, ConsentSinkDep, RefusalsDep
+from mcsync.features.contacts.deps import ChoiceDep, ConfirmWithdrawals, ConsentSinkDep, RefusalsDep
+from mcsync.features.contacts.files import XLSX
 from mcsync.features.contacts.repository import ContactFilter
 from mcsync.features.contacts.schemas import (
     ContactDetail,
@@ -52,6 +53,7 @@ _IMPORT_BODY = {
                 '"email": "zoe.lindqvist@nordlicht-werke.example", "firstName": "Zoë", '
                 '"attributes": {"costCentre": "4711"}}\n',
             },
+            XLSX: _FILE,
         },
     }
 }
@@ -77,7 +79,7 @@ async def upsert(
     name="import",
     summary="Import a file of any size",
     openapi_extra=_IMPORT_BODY,
-    responses=documented(415),
+    responses=documented(413, 415),
     max_body_size=UNLIMITED_BODY,
 )
 async def import_(
@@ -85,11 +87,17 @@ async def import_(
     resources: ResourcesDep,
     actor: Writer,
     sink: ConsentSinkDep,
+    choice: ChoiceDep,
     confirm_withdrawals: ConfirmWithdrawals = False,
 ) -> ImportResult:
-    """The file itself is the body: CSV with a header (`text/csv`; comma, semicolon or tab), or one JSON
-    object a line (`application/x-ndjson`), in UTF-8. Rows that are right go in, together; every other is
-    reported with its line.
+    """The file itself is the body: CSV with a header (`text/csv`), one JSON object a line
+    (`application/x-ndjson`), or an Excel workbook (.xlsx), of which the first sheet is read. Text is in
+    UTF-8, in UTF-16 with a byte order mark, or in the `charset` of the content type. Rows that are right go
+    in, together; every other is reported with its line.
+
+    Comma, semicolon, tab or `|` separates the cells of CSV; a first line `sep=;` is obeyed, blank lines before
+    the header are skipped, and a cell `\\N` is empty. `map`, `set` and `columns` read files whose columns have
+    other names.
 
     Columns: `entityType`, `entityId`, `email` (these must be there), `firstName`, `lastName`, `department`,
     `location`, `employmentType`, `employmentStatus`, `optStatus`, `consentSource`, `consentGivenAt`; case,
@@ -104,7 +112,7 @@ async def import_(
     """
     return await service.import_file(
         resources, actor, request.stream(), request.headers.get("content-type", ""), sink,
-        confirm_withdrawals=confirm_withdrawals,
+        confirm_withdrawals=confirm_withdrawals, choice=choice,
     )  # fmt: skip
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 from uuid import UUID
 
 import orjson
@@ -14,10 +13,8 @@ from uuid6 import uuid7
 
 from mcsync.core.auth import Actor
 from mcsync.core.errors import (
-    BadRequestError,
     ConflictError,
     NotFoundError,
-    UnsupportedMediaError,
 )
 from mcsync.core.resources import Resources
 from mcsync.core.web.paging import PageParams, encode_cursor
@@ -25,14 +22,10 @@ from mcsync.features import audit
 from mcsync.features.audit import AuditAction
 from mcsync.features.contacts import repository, staging
 from mcsync.features.contacts.consent import ConsentCounts, ConsentSink
-from mcsync.features.contacts.intake import (
-    CsvIntake,
-    Intake,
-    NdjsonIntake,
-    ObjectIntake,
-    message_of,
-)
+from mcsync.features.contacts.files import CONTACTS, opened, pieces
+from mcsync.features.contacts.intake import Intake, ObjectIntake, message_of
 from mcsync.features.contacts.intake.addresses import Addresses
+from mcsync.features.contacts.intake.columns import Choice, Columns
 from mcsync.features.contacts.intake.rows import RowStager
 from mcsync.features.contacts.refusals import RefusalReader
 from mcsync.features.contacts.repository import ContactFilter
@@ -50,20 +43,10 @@ from mcsync.features.contacts.schemas import (
     UpsertResult,
 )
 
-_PIECE: Final = 1 << 16
-_STALLED_SECONDS: Final = 60.0
-"""An upload holds a transaction open; one that stands still for so long is given up."""
-KindT = TypeVar("KindT")
-_KINDS: Final[dict[str, type[CsvIntake | NdjsonIntake]]] = {
-    "text/csv": CsvIntake,
-    "application/x-ndjson": NdjsonIntake,
-    "application/jsonl": NdjsonIntake,
-}
-
-
+_AS_IT_IS: Final = Choice()
 PULLED: Final = "source"
 """The kind of report of rows that were pulled, not sent."""
-_KIND_NAMES: Final = frozenset({*(kind.kind for kind in _KINDS.values()), PULLED})
+_KIND_NAMES: Final = frozenset({"csv", "ndjson", "xlsx", PULLED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,16 +95,6 @@ async def upsert(
     return UpsertResult(**asdict(counted), consent=_told(consent), rejections=rejections)
 
 
-def kind_of(content_type: str, kinds: Mapping[str, KindT]) -> KindT:
-    """How a file of this type is taken in. Raises UnsupportedMediaError."""
-    kind = kinds.get(content_type.partition(";")[0].strip().lower())
-    if kind is None:
-        raise UnsupportedMediaError(
-            "Send the file itself as the body, as text/csv or application/x-ndjson."
-        )
-    return kind
-
-
 async def import_file(
     resources: Resources,
     actor: Actor,
@@ -130,19 +103,22 @@ async def import_file(
     sink: ConsentSink,
     *,
     confirm_withdrawals: bool = False,
+    choice: Choice = _AS_IT_IS,
 ) -> ImportResult:
     """Takes a file of any size, all of it or nothing; memory does not grow with it.
 
-    Raises UnsupportedMediaError, BadRequestError for a file that cannot be read at all, and ConflictError
+    ``choice``: what the caller says about the columns. Raises UnsupportedMediaError, BadRequestError for a
+    file that cannot be read at all, TooLargeError for a workbook, and ConflictError
     (``confirm_withdrawals``). Whatever is wrong with single rows is in the answer.
     """
-    kind = kind_of(content_type, _KINDS)
+    columns = Columns.of(choice)
+    file = await opened(body, content_type)
     import_id = uuid7()
     async with resources.db.transaction(actor.org_id) as session:
         stager = await row_stager(resources, session)
-        intake = kind(stager)
+        intake = file.intake(CONTACTS, stager, columns)
         await staging.create(session)
-        await staging.copy(session, pieces(intake, body))
+        await staging.copy(session, file.lines(intake))
         counted, consent = await take(
             session, intake, stager, sink, confirm_withdrawals=confirm_withdrawals,
             source="import", proof={"importId": str(import_id)},
@@ -282,33 +258,6 @@ async def take(
         await staging.refused(session),
     )  # fmt: skip
     return counted, consent
-
-
-async def pieces(intake: Intake, body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """COPY lines of a body, 64 KiB at a time, so that other requests get their turn.
-
-    Raises BadRequestError (``upload_stalled``).
-    """
-    source = aiter(body)
-    while True:
-        try:
-            async with asyncio.timeout(_STALLED_SECONDS):
-                chunk = await anext(source, None)
-        except TimeoutError as error:
-            raise BadRequestError(
-                f"The upload stood still for {_STALLED_SECONDS:.0f} seconds and was given up.",
-                code="upload_stalled",
-            ) from error
-        if chunk is None:
-            break
-        for start in range(0, len(chunk), _PIECE):
-            lines = intake.feed(chunk[start : start + _PIECE])
-            if lines:
-                yield lines
-            await asyncio.sleep(0)
-    last = intake.finish()
-    if last:
-        yield last
 
 
 async def _once(data: bytes) -> AsyncIterator[bytes]:

@@ -18,19 +18,17 @@ from mcsync.features.audit import AuditAction
 from mcsync.features.contacts import repository as imports
 from mcsync.features.contacts import staging
 from mcsync.features.contacts.consent import ConsentCounts
+from mcsync.features.contacts.files import opened
 from mcsync.features.contacts.intake.addresses import Addresses
+from mcsync.features.contacts.intake.columns import Choice, Columns
 from mcsync.features.contacts.schemas import MAX_REPORTED
-from mcsync.features.contacts.service import kind_of, pieces, reported_line
+from mcsync.features.contacts.service import reported_line
 from mcsync.features.preferences import repository
-from mcsync.features.preferences.intake import StatementCsv, StatementNdjson, StatementStager
+from mcsync.features.preferences.intake import FIELDS, STATEMENTS, StatementStager
 from mcsync.features.preferences.schemas import PreferenceImportReport, PreferenceImportResult
 from mcsync.features.preferences.service import PreferencesConsentSink
 
-_KINDS: Final[dict[str, type[StatementCsv | StatementNdjson]]] = {
-    "text/csv": StatementCsv,
-    "application/x-ndjson": StatementNdjson,
-    "application/jsonl": StatementNdjson,
-}
+_AS_IT_IS: Final = Choice()
 _OURS: Final = "preferences/"
 """Before the kind of a stored report, which tells it from those of contacts.import."""
 
@@ -42,13 +40,16 @@ async def import_file(
     content_type: str,
     *,
     confirm_withdrawals: bool = False,
+    choice: Choice = _AS_IT_IS,
 ) -> PreferenceImportResult:
     """Takes a file of any size, all of it or nothing; memory does not grow with it.
 
-    Raises UnsupportedMediaError, BadRequestError for a file that cannot be read at all, and ConflictError
+    ``choice``: what the caller says about the columns. Raises UnsupportedMediaError, BadRequestError for a
+    file that cannot be read at all, TooLargeError for a workbook, and ConflictError
     (``confirm_withdrawals``). Whatever is wrong with single rows is in the answer.
     """
-    kind = kind_of(content_type, _KINDS)
+    columns = Columns.of(choice, FIELDS, attributes=False)
+    file = await opened(body, content_type)
     import_id = uuid7()
     async with resources.db.transaction(actor.org_id) as session:
         stager = StatementStager(
@@ -56,9 +57,9 @@ async def import_file(
             resources.clock,
             entity_keys=True,
         )
-        intake = kind(stager)
+        intake = file.intake(STATEMENTS, stager, columns)
         await staging.create(session)
-        await staging.copy(session, pieces(intake, body))
+        await staging.copy(session, file.lines(intake))
         consent = await _record(
             resources, session, actor, import_id, intake.received,
             confirm_withdrawals=confirm_withdrawals,

@@ -5,15 +5,16 @@ Reads as :mod:`mcsync.features.contacts.intake` does; a row's proof travels in t
 
 from __future__ import annotations
 
-import csv
 from typing import Final
 
 import orjson
 
 from mcsync.core.errors import BadRequestError
 from mcsync.features.contacts.consent import is_network_address
+from mcsync.features.contacts.files import Kinds
 from mcsync.features.contacts.intake import CsvIntake, NdjsonIntake
-from mcsync.features.contacts.intake.csv_file import Header
+from mcsync.features.contacts.intake.columns import Columns, by_spelling
+from mcsync.features.contacts.intake.header import Header
 from mcsync.features.contacts.intake.rows import (
     CONSENT_FIELDS,
     NULL,
@@ -81,17 +82,17 @@ def _proof(row: Row, problems: list[Problem]) -> str:
 class StatementHeader(Header):
     """The columns of a file of statements. One that is not known is refused, since it may be mistyped."""
 
-    standard = {field.lower(): field for field in FIELDS}
+    fields = FIELDS
+    standard = by_spelling(FIELDS)
     required = ("entityType", "entityId", "optStatus")
 
-    def __init__(self, names: list[str]) -> None:
-        super().__init__(names)
+    def __init__(self, names: list[str], columns: Columns | None = None) -> None:
+        super().__init__(names, columns)
         if self.attributes:
-            places = ", ".join(str(place + 1) for place in sorted(self.attributes.values()))
+            places = sorted(place - len(self.constants) + 1 for place in self.attributes.values())
             raise BadRequestError(
-                f"Columns that preferences.import does not take: number {places}. It takes "
-                + ", ".join(FIELDS)
-                + ".",
+                f"Columns that preferences.import does not take: number {', '.join(map(str, places))}. It"
+                f" takes {', '.join(FIELDS)}. Leave a column out with map=NAME: or all others with columns=.",
                 code="unknown_columns",
             )
 
@@ -103,7 +104,7 @@ class StatementCsv(CsvIntake):
 
     def _fast(self, lines: list[str]) -> str:
         out = []
-        for line, row in enumerate(csv.reader(lines, delimiter=self._separator), self._line):
+        for line, row in enumerate(self._records(lines), self._line):
             out.append(self._row(line, row))
         self._line += len(lines)
         return "".join(out)
@@ -112,5 +113,10 @@ class StatementCsv(CsvIntake):
 class StatementNdjson(NdjsonIntake):
     """One statement a line."""
 
-    def __init__(self, stager: RowStager) -> None:
-        super().__init__(stager, standard=frozenset(FIELDS))
+    def __init__(
+        self, stager: RowStager, columns: Columns | None = None, *, charset: str = "utf-8"
+    ) -> None:
+        super().__init__(stager, columns, standard=frozenset(FIELDS), charset=charset)
+
+
+STATEMENTS: Final = Kinds(StatementCsv, StatementNdjson)

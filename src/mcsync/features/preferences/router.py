@@ -10,7 +10,8 @@ from fastapi import APIRouter, Query, Request
 from mcsync.core.auth import Actor, Scope, requires
 from mcsync.core.web.deps import UNLIMITED_BODY, PageDep, ResourcesDep
 from mcsync.core.web.openapi import problems as documented
-from mcsync.features.contacts.deps import ConfirmWithdrawals
+from mcsync.features.contacts.deps import ChoiceDep, ConfirmWithdrawals
+from mcsync.features.contacts.files import XLSX
 from mcsync.features.contacts.intake.addresses import MAX_EMAIL
 from mcsync.features.preferences import (
     importing,
@@ -49,6 +50,7 @@ _IMPORT_BODY = {
                 '"consentSource": "intranet form", "consentGivenAt": "2026-11-20T08:30:00Z", '
                 '"ipAddress": "192.0.2.17"}\n',
             },
+            XLSX: _FILE,
         },
     }
 }
@@ -97,27 +99,29 @@ async def update_opt_status(
     name="import",
     summary="Import preferences from a file",
     openapi_extra=_IMPORT_BODY,
-    responses=documented(415),
+    responses=documented(413, 415),
     max_body_size=UNLIMITED_BODY,
 )
 async def import_(
     request: Request,
     resources: ResourcesDep,
     actor: Writer,
+    choice: ChoiceDep,
     confirm_withdrawals: ConfirmWithdrawals = False,
 ) -> PreferenceImportResult:
     """Statements about contacts that are known, with their proof. The file itself is the body: CSV with a
-    header (`text/csv`), or one JSON object a line (`application/x-ndjson`), in UTF-8, of any size.
+    header (`text/csv`), one JSON object a line (`application/x-ndjson`), or an Excel workbook (.xlsx), read
+    as contacts.import reads it.
 
     Columns: `entityType`, `entityId`, `optStatus` (these must be there), `consentSource`,
     `consentGivenAt`, `form`, `wordingVersion`, `ipAddress`, `evidence`. Others are refused, since they may
-    be mistyped. The rules are those of contacts.import: an opt-out holds at once, also where its row is
+    be mistyped, unless `map` leaves them out (`map=NAME:`), or `columns` is there. The rules are those of contacts.import: an opt-out holds at once, also where its row is
     refused otherwise; an opt-in holds where no withdrawal is as late as its `consentGivenAt`, else it is
     reported as `opt_in_not_newer`. Of rows about the same contact the first is taken, and any opt-out.
     """
     return await importing.import_file(
         resources, actor, request.stream(), request.headers.get("content-type", ""),
-        confirm_withdrawals=confirm_withdrawals,
+        confirm_withdrawals=confirm_withdrawals, choice=choice,
     )  # fmt: skip
 
 

@@ -264,7 +264,7 @@ class PreferenceImportResult(PreferenceCounts):
 class PreferenceImportReport(PreferenceCounts):
     """A stored report with one page of its rejections."""
 
-    kind: str = Field(description="`csv` or `ndjson`.")
+    kind: str = Field(description="`csv`, `ndjson` or `xlsx`.")
     created_at: Timestamp
     items: list[RejectedLine]
     next_cursor: str | None

@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from itertools import islice
 from operator import itemgetter
 from typing import ClassVar, Final
@@ -18,21 +18,25 @@ from typing import ClassVar, Final
 import orjson
 
 from mcsync.core.errors import BadRequestError
+from mcsync.features.contacts.intake.columns import Columns
+from mcsync.features.contacts.intake.header import (
+    UNUSUAL,
+    UNUSUAL_BUT_TAB,
+    FirstLines,
+    Header,
+    Lines,
+)
 from mcsync.features.contacts.intake.json_rows import MAX_LINE, too_long_line
 from mcsync.features.contacts.intake.rows import (
     CONSENT_FIELDS,
-    MAX_ATTRIBUTE_NAME,
-    MAX_ATTRIBUTES,
     MAX_TEXT,
     NULL,
     OPT_STATUSES,
     OPTIONAL_FIELDS,
     PROVIDED_BIT,
-    STANDARD_FIELDS,
     TYPES,
     Row,
     RowStager,
-    unreadable,
 )
 
 # Of the whole process: no line is longer, so that a plain row never meets csv's own, shorter limit.
@@ -41,87 +45,31 @@ csv.field_size_limit(MAX_LINE + 1)
 MAX_RECORD_LINES: Final = 1_000
 """A record of more lines than this has a quote that is never closed."""
 
-_UNUSUAL: Final = re.compile(r'["\\\x00-\x09\x0b\x0c\x0e-\x1f\ud800-\udfff]|\r(?!\n)')
-_SEPARATORS: Final = (",", ";", "\t")
-_NOT_LETTER: Final = re.compile(r"[\s_-]+")
-_FIELD_OF: Final = {name.lower(): name for name in STANDARD_FIELDS}
 _REQUIRED: Final = ("entityType", "entityId", "email")
-
-
-class Header:
-    """Which column holds what. Case, spaces, dashes and underscores in standard names do not matter."""
-
-    standard: ClassVar[Mapping[str, str]] = _FIELD_OF
-    required: ClassVar[Sequence[str]] = _REQUIRED
-
-    def __init__(self, names: list[str]) -> None:
-        self.width = len(names)
-        self.places: dict[str, int] = {}
-        self.attributes: dict[str, int] = {}
-        for place, name in enumerate(names):
-            field = self.standard.get(_NOT_LETTER.sub("", name).lower())
-            target = self.places if field else self.attributes
-            known = field or name.strip()
-            if known in target:
-                raise BadRequestError(
-                    f"Columns {target[known] + 1} and {place + 1} have the same name.",
-                    code="duplicate_column",
-                )
-            if known:  # spreadsheets leave nameless columns behind
-                target[known] = place
-        missing = [field for field in self.required if field not in self.places]
-        if missing:
-            raise BadRequestError(
-                "The first line must name the columns; these are missing: " + ", ".join(missing),
-                code="missing_columns",
-            )
-        if len(self.attributes) > MAX_ATTRIBUTES:
-            raise BadRequestError(
-                f"At most {MAX_ATTRIBUTES} columns may be attributes.", code="too_many_columns"
-            )
-        if any(len(name) > MAX_ATTRIBUTE_NAME or unreadable(name) for name in self.attributes):
-            raise BadRequestError(
-                f"Column names are text of at most {MAX_ATTRIBUTE_NAME} characters.",
-                code="invalid_column_name",
-            )
-        self.plain = not any(_UNUSUAL.search(name) or "\n" in name for name in self.attributes)
-        self.provided = sum(
-            PROVIDED_BIT[field] for field in OPTIONAL_FIELDS if field in self.places
-        )
-        if self.attributes:
-            self.provided |= PROVIDED_BIT["attributes"]
-
-
-class _Lines(Iterator[str]):
-    """Lines for csv.reader, that knows how many were taken, and whether it ran dry."""
-
-    def __init__(self, lines: list[str]) -> None:
-        self.lines = lines
-        self.taken = 0
-        self.dry = False
-
-    def __next__(self) -> str:
-        if self.taken >= len(self.lines):
-            self.dry = True
-            raise StopIteration
-        self.taken += 1
-        return self.lines[self.taken - 1]
+_MYSQL_NULL: Final = "\\N"
 
 
 class CsvIntake:
-    """CSV (RFC 4180, any of comma, semicolon and tab as separator) in UTF-8, with a header."""
+    """CSV (RFC 4180, with comma, semicolon, tab or ``|`` between the cells) in UTF-8, with a header."""
 
     kind = "csv"
     masked = False
     header_type: ClassVar[type[Header]] = Header
 
-    def __init__(self, stager: RowStager) -> None:
+    def __init__(
+        self, stager: RowStager, columns: Columns | None = None, *, charset: str = "utf-8"
+    ) -> None:
+        """``charset``: the encoding that the file had before it became UTF-8."""
         self._stager = stager
+        self._columns = columns or Columns()
+        self._charset = charset
         self._tail = b""
         self._held: list[str] = []
         self._line = 1
         self._header: Header | None = None
         self._separator = ","
+        self._unusual = UNUSUAL
+        self._null: re.Pattern[str] | None = None
         self._plain: Callable[[list[str]], str] | None = None
         self.received = 0
 
@@ -159,35 +107,55 @@ class CsvIntake:
         try:
             text = block.decode()
         except UnicodeDecodeError:
-            if self._header is None and block[:2] in (b"\xff\xfe", b"\xfe\xff"):
-                raise BadRequestError(
-                    "The file is in UTF-16; save it as CSV in UTF-8.", code="not_utf8"
-                ) from None
             text = block.decode(errors="surrogateescape")
         lines = io.StringIO(text, newline="").readlines()
         if self._header is None:
             lines = self._read_header(lines, whole=whole)
-        if self._header is None:  # a name in quotes goes on in the next piece
+        if self._header is None:  # the names of the columns go on in the next piece
             self._tail = block + self._tail
             return b""
-        if self._held or not self._header.plain or _UNUSUAL.search(text):
+        if _MYSQL_NULL in text and '"' not in text and not self._held and self._null is not None:
+            lines = [self._null.sub("", line) for line in lines]
+            text = "".join(lines)
+        if self._held or not self._header.plain or self._unusual.search(text):
             self._held += lines
             return self._careful().encode(errors="surrogateescape")
         return self._fast(lines).encode()
 
     def _read_header(self, lines: list[str], *, whole: bool) -> list[str]:
-        first = lines[0].removeprefix("\ufeff")
-        self._separator = max(_SEPARATORS, key=first.count)
-        source = _Lines([first, *lines[1:]])
-        try:
-            names = next(csv.reader(source, delimiter=self._separator), [])
-        except csv.Error as error:  # a name beyond csv's own limit
-            raise too_long_line(self._line) from error
-        if source.dry and not whole:
+        known = {*self.header_type.standard, *self._columns.targets}
+        first = FirstLines(lines, known, line=self._line, charset=self._charset, whole=whole)
+        if first.names is None:
             return lines
-        self._header = self.header_type(names)
-        self._line += source.taken
-        return lines[source.taken :]
+        self._separator = first.separator
+        self.name_columns(first.names)
+        self._line += first.taken
+        return lines[first.taken :]
+
+    def name_columns(self, names: list[str]) -> None:
+        """Says which columns the rows have. Raises BadRequestError."""
+        self._header = self.header_type(names, self._columns)
+        separator = re.escape(self._separator)
+        if self._separator == "\t":
+            self._unusual = UNUSUAL_BUT_TAB
+        self._null = re.compile(rf"(?:^|(?<={separator})) *\\N *(?=[{separator}\r\n]|$)")
+
+    def take_row(self, line: int, row: list[str]) -> str:
+        """The COPY lines of one row, whose cells are known already, of a sheet for instance."""
+        return self._row(line, self._completed(row))
+
+    def _completed(self, row: list[str]) -> list[str]:
+        """A row with the caller's constants; MySQL writes ``\\N`` where a cell is null."""
+        assert self._header is not None
+        if _MYSQL_NULL in map(str.strip, row):
+            row = ["" if cell.strip() == _MYSQL_NULL else cell for cell in row]
+        return self._header.complete(row) if self._header.constants else row
+
+    def _records(self, lines: list[str]) -> Iterator[list[str]]:
+        """The rows of plain lines."""
+        assert self._header is not None
+        rows: Iterator[list[str]] = csv.reader(lines, delimiter=self._separator)
+        return map(self._header.complete, rows) if self._header.constants else rows
 
     # ---- the fast way
 
@@ -199,7 +167,8 @@ class CsvIntake:
 
     def _compile(self, header: Header) -> Callable[[list[str]], str]:
         """The loop over plain rows, with everything that does not change from row to row bound."""
-        places, width, separator = header.places, header.width, self._separator
+        places, width = header.places, header.width
+        records = self._records
         at_type, at_id, at_email = (places[field] for field in _REQUIRED)
         pick = itemgetter(*(places.get(field, width) for field in OPTIONAL_FIELDS))
         attributes_of = _attributes_reader(header)
@@ -217,7 +186,7 @@ class CsvIntake:
         def stage(lines: list[str]) -> str:
             out = []
             first, plain = self._line, 0
-            for line, row in enumerate(csv.reader(lines, delimiter=separator), first):
+            for line, row in enumerate(records(lines), first):
                 cells = [cell.strip() for cell in row]
                 if (
                     len(cells) != width
@@ -250,7 +219,7 @@ class CsvIntake:
     def _careful(self) -> str:
         """Reads the records that are whole; keeps the lines of one that is not, for the next piece."""
         out: list[str] = []
-        source = _Lines(self._held)
+        source = Lines(self._held)
         reader = csv.reader(source, delimiter=self._separator)
         done = 0
         while True:
@@ -261,7 +230,7 @@ class CsvIntake:
                 source.dry = True
             if source.dry:
                 break
-            out.append(self._row(self._line + done, row or []))
+            out.append(self.take_row(self._line + done, row or []))
             done = source.taken
         self._held = self._held[done:]
         self._line += done

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import orjson
 
 from mcsync.core.errors import BadRequestError
+from mcsync.features.contacts.intake.columns import Columns
+from mcsync.features.contacts.intake.renaming import Renaming
 from mcsync.features.contacts.intake.rows import (
     CONSENT_FIELDS,
     OPTIONAL_FIELDS,
     PROVIDED_BIT,
     STANDARD_FIELDS,
+    Problem,
     Row,
     RowStager,
 )
@@ -36,10 +39,13 @@ class ObjectIntake:
         self._list = b""
         self.received = 0
 
-    def stage(self, line: int, contact: Mapping[str, object]) -> str:
-        """The COPY lines of one contact. Other top-level members than ours are attributes."""
+    def stage(self, line: int, contact: Mapping[str, object], found: Sequence[Problem] = ()) -> str:
+        """The COPY lines of one contact. Other top-level members than ours are attributes.
+
+        ``found``: what is known to be wrong with it already.
+        """
         self.received += 1
-        problems = []
+        problems = list(found)
         values: dict[str, str | None] = {}
         attributes: dict[str, object] = {}
         provided = 0
@@ -83,8 +89,16 @@ class NdjsonIntake:
     masked = True
     consent = True
 
-    def __init__(self, stager: RowStager, *, standard: frozenset[str] = _STANDARD) -> None:
+    def __init__(
+        self,
+        stager: RowStager,
+        columns: Columns | None = None,
+        *,
+        standard: frozenset[str] = _STANDARD,
+        charset: str = "utf-8",  # noqa: ARG002 - as CsvIntake, which tells of it
+    ) -> None:
         self._stager = stager
+        self._renaming = Renaming(columns, standard) if columns and columns.asked else None
         self._objects = ObjectIntake(stager, standard=standard)
         self._tail = b""
         self._line = 0
@@ -103,7 +117,10 @@ class NdjsonIntake:
 
     def finish(self) -> bytes:
         last, self._tail = self._tail, b""
-        return self._stage(last).encode()
+        rows = self._stage(last).encode()
+        if self._renaming is not None and self.received:
+            self._renaming.check_seen()
+        return rows
 
     def _stage(self, raw: bytes) -> str:
         self._line += 1
@@ -118,7 +135,9 @@ class NdjsonIntake:
             return self._refuse(_why_not_json(raw))
         if not isinstance(contact, dict):
             return self._refuse("invalid_json")
-        return self._objects.stage(self._line, contact)
+        if self._renaming is None:
+            return self._objects.stage(self._line, contact)
+        return self._objects.stage(self._line, *self._renaming.of(contact))
 
     def _refuse(self, code: str) -> str:
         self._refused += 1

@@ -18,7 +18,10 @@ _MESSAGES: Final = {
     "invalid_email": "This is not an e-mail address that can be delivered to; correct it.",
     "too_long": "The value is longer than this field takes; shorten it.",
     "nul_character": "The row contains a NUL character; export the file again as plain text.",
-    "invalid_utf8": "The row is not valid UTF-8; save the file with UTF-8 encoding.",
+    "invalid_utf8": (
+        "The value has bytes that are no characters in the file's encoding: declare its real charset, or save"
+        " the file in UTF-8. In a spreadsheet it is an error such as #N/A: correct its formula."
+    ),
     "wrong_column_count": (
         "The row has more or fewer columns than the header; put values that contain the separator"
         " in double quotes."
@@ -26,8 +29,11 @@ _MESSAGES: Final = {
     "unclosed_quote": "A double quote in this row is never closed; close it, or double it.",
     "invalid_json": "The line is not one JSON object; write one contact a line.",
     "invalid_type": "The value has the wrong type; give a string, or null to clear it.",
+    "duplicate_field": "Two values of the row go to this field; leave one out.",
     "invalid_attribute": "Attributes are strings, numbers, true, false or null; nothing nested.",
-    "too_many_attributes": "A contact takes at most 100 attributes; send fewer.",
+    "too_many_attributes": (
+        "A contact takes at most 100 attributes; send fewer, or name those to take in `columns`."
+    ),
     "invalid_consent": (
         "optStatus is opted_in, opted_out or unset, and consentGivenAt a date and time (ISO 8601)"
         " that is not in the future."
