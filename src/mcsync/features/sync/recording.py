@@ -109,8 +109,8 @@ from (select t.*, k.place, k.last_changed is null or t.last_changed is null
              or t.last_changed >= k.last_changed as newer
       from (select * from json_to_recordset(cast(:rows as json)) as t(
           h uuid, email text, action text, reason text, status text, last_changed timestamptz,
-          contact_id text, opt timestamptz, signup timestamptz, created boolean, signed boolean, cause text,
-          payload_hash uuid, payload_tags text, unreadable text, feeder uuid, given_at timestamptz)
+          contact_id text, opt timestamptz, signup timestamptz, created boolean, signed boolean,
+          ours boolean, cause text, payload_hash uuid, payload_tags text, unreadable text, feeder uuid, given_at timestamptz)
           order by h) t  -- in the order in which a pull merges, see mirror
       cross join lateral (
           select ctid as place, last_changed from audience_members
