@@ -7,6 +7,7 @@ the classes drawn in errors.py.
 from mcsync.mailchimp.client import MailchimpClient
 from mcsync.mailchimp.endpoints.audiences import BatchRow
 from mcsync.mailchimp.endpoints.batches import BatchOperation
+from mcsync.mailchimp.endpoints.observing import Observation
 from mcsync.mailchimp.errors import (
     CredentialError,
     FieldError,
@@ -51,7 +52,7 @@ from mcsync.mailchimp.signatures import (
 from mcsync.mailchimp.slots import Grant, Lane, Slot, SlotLimiter, SlotStore, Wait
 from mcsync.mailchimp.slots_memory import MemorySlotStore
 from mcsync.mailchimp.slots_redis import RedisSlotStore
-from mcsync.mailchimp.transport import build_http
+from mcsync.mailchimp.transport import build_http, path
 from mcsync.mailchimp.types.account import Account
 from mcsync.mailchimp.types.audience import Audience, AudienceStats
 from mcsync.mailchimp.types.batch import BatchMember, BatchResult, BatchRowError, BatchStatus
@@ -127,6 +128,7 @@ __all__ = [
     "MergeFieldOptions",
     "MethodNotAllowedError",
     "NotFoundError",
+    "Observation",
     "Opens",
     "ProfileEvent",
     "RedisSlotStore",
@@ -166,6 +168,7 @@ __all__ = [
     "iterate_members",
     "normalise_address",
     "parse_webhook",
+    "path",
     "permission_changes",
     "retry_delay",
     "subscriber_hash",

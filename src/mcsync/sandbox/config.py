@@ -127,6 +127,8 @@ class SandboxConfig:
     api_key: str = DEFAULT_KEY
     account_name: str = "Sandbox Ltd"
     lists: list[str] = field(default_factory=lambda: ["All staff", "Suppliers"])
+    most_lists: int = 0
+    """How many audiences the plan allows; 0 for any number."""
     permissions: list[str] = field(default_factory=list)
     """Texts of the GDPR fields of every list made from now on; empty for none (MC 16)."""
     connections: int = 10
