@@ -54,7 +54,8 @@ QUESTIONS: Final = (
             "replaced": "They replace all tags of the member.",
             "ignored": "They are ignored.",
         },
-        "Rows carry no tags; the segment's tag is put on by calls of its own.",
+        "Where they replace, rows carry no tags, and calls of their own put the segment's tag on."
+        " Where they are ignored, such calls follow as soon as an answer lacks the tag.",
     ),
     Question(
         "sync_tags",
