@@ -155,7 +155,7 @@ class TestProof:
     async def test_without_it_the_time_is_now(self, staff: Audience) -> None:
         member = await staff.add(WHO)
         assert member["timestamp_opt"] == member["last_changed"]
-        assert member["ip_opt"] == ""
+        assert member["ip_opt"] == "127.0.0.1"  # the caller's own address (MC 21)
 
     async def test_an_address_that_is_none_is_refused(self, staff: Audience) -> None:
         answer = await staff.put(WHO, status_if_new="subscribed", ip_opt="10.0.0.300")

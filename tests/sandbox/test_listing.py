@@ -101,7 +101,10 @@ class TestTimeFilters:
         body = await staff.listing(sort_field="last_changed", sort_dir="DESC", count=1)
         assert emails(body) == ["a@corp.test"]
 
-    async def test_an_unchanged_write_and_a_tag_do_not_move_it(self, staff: Audience) -> None:
+    async def test_by_switches_an_unchanged_write_and_a_tag_do_not_move_it(
+        self, staff: Audience
+    ) -> None:
+        await staff.control.configure(tagsMoveLastChanged=False, equalValuesMoveLastChanged=False)
         before = await staff.add("a@corp.test", merge_fields={"FNAME": "A"})
         await staff.control.advance_clock(10)
         await staff.put("a@corp.test", merge_fields={"FNAME": "A"}, status="subscribed")

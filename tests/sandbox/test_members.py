@@ -134,14 +134,32 @@ class TestEmailChange:
         await staff.add(ADA)
         await staff.add("eve@corp.test")
         answer = await staff.patch(ADA, email_address="EVE@corp.test", merge_fields={"FNAME": "X"})
-        assert problem(answer) == (400, "Member Exists")
+        assert problem(answer) == (400, "Invalid Resource")
+        assert answer.json()["errors"] == [
+            {
+                "field": "email address",
+                "message": '"EVE@corp.test" is already in this list with a status of "Subscribed".',
+            }
+        ]
         assert (await staff.held(ADA))["mergeFields"]["FNAME"] == ""
 
-    async def test_a_forgotten_address_is_refused(self, staff: Audience) -> None:
-        await staff.prepare("eve@corp.test", "forgotten")
+    @pytest.mark.parametrize(
+        ("state", "told"),
+        [
+            ("unsubscribed by person", "Unsubscribed"),
+            ("cleaned", "Cleaned"),
+            ("archived", "Subscribed"),  # what it was before
+            ("forgotten", "Deleted"),
+        ],
+    )
+    async def test_the_status_of_the_other_one_is_told(
+        self, staff: Audience, state: str, told: str
+    ) -> None:
+        await staff.prepare("eve@corp.test", state)
         await staff.add(ADA)
         answer = await staff.patch(ADA, email_address="eve@corp.test")
-        assert problem(answer) == (400, "Forgotten Email Not Subscribed")
+        assert problem(answer) == (400, "Invalid Resource")
+        assert answer.json()["errors"][0]["message"].endswith(f'a status of "{told}".')
 
     async def test_only_subscribed_members_may_change(self, staff: Audience) -> None:
         await staff.prepare(ADA, "unsubscribed by api")

@@ -15,6 +15,7 @@ from mcsync.cli.demo import demo
 from mcsync.cli.dev import dev
 from mcsync.cli.doctor import doctor
 from mcsync.cli.preferences import preferences
+from mcsync.cli.probe import probe
 from mcsync.cli.transactional import transactional
 
 EPILOG = """\
@@ -57,6 +58,7 @@ for command in (
     dev,
     demo,
     doctor,
+    probe,
 ):
     app.command()(command)
 

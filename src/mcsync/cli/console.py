@@ -100,6 +100,10 @@ class Output:
         if not self.json:
             self.errors.print(message)
 
+    def warn(self, message: str) -> None:
+        """Something that needs attention, on standard error whatever the form of the result."""
+        self.errors.print(message, markup=False)
+
     def fail(self, code: Exit, message: str, *, kind: str = "failed") -> NoReturn:
         """Says why and ends the command with ``code``."""
         if self.json:

@@ -23,7 +23,9 @@ from mcsync.core.errors import McsyncError
 from mcsync.core.resources import Resources
 from mcsync.core.settings import Settings, SettingsError
 from mcsync.features.audiences.service import audience_warnings
+from mcsync.features.connection import capabilities
 from mcsync.features.connection import service as connection
+from mcsync.features.connection.capabilities import Capabilities
 from mcsync.features.subscribers import repository as subscribers
 from mcsync.features.subscribers.requests import COUNTED_DAYS
 from mcsync.mailchimp import MailchimpError
@@ -200,6 +202,7 @@ async def _connection(resources: Resources, organisation: Organisation) -> Findi
     check = f"Mailchimp of {organisation.name}"
     async with resources.db.transaction(organisation.id) as session:
         live = await connection.get_live(session)
+        able = await capabilities.known(session, live.account_id) if live else Capabilities()
     if live is None:
         return Finding(
             check, "warning", "not connected", "Call connection.connect with an API key."
@@ -219,7 +222,16 @@ async def _connection(resources: Resources, organisation: Organisation) -> Findi
         return Finding(
             check, "problem", _short(error), "Connect again with a live API key, or try again later."
         )  # fmt: skip
-    return Finding(check, "ok", f"{live.account_name or live.account_id} answers")
+    return Finding(check, "ok", f"{live.account_name or live.account_id} answers{_known(able)}")
+
+
+def _known(able: Capabilities) -> str:
+    """How the account differs from what mcsync assumes, as far as it was asked."""
+    if able.seen_at is None:
+        return "; never probed: `mcsync probe --domain DOMAIN` finds out how it behaves"
+    found = [f"{name} is {answer}" for name, answer in sorted(able.differing.items())]
+    said = ", ".join(found) or "nothing differs from what mcsync assumes"
+    return f"; probed {able.seen_at:%Y-%m-%d}: {said}"
 
 
 async def _refused_requests(resources: Resources, organisation: Organisation) -> Finding | None:

@@ -7,6 +7,7 @@ the classes drawn in errors.py.
 from mcsync.mailchimp.client import MailchimpClient
 from mcsync.mailchimp.endpoints.audiences import BatchRow
 from mcsync.mailchimp.endpoints.batches import BatchOperation
+from mcsync.mailchimp.endpoints.observing import Observation
 from mcsync.mailchimp.errors import (
     CredentialError,
     FieldError,
@@ -52,7 +53,7 @@ from mcsync.mailchimp.signatures import (
 from mcsync.mailchimp.slots import Grant, Lane, Slot, SlotLimiter, SlotStore, Wait
 from mcsync.mailchimp.slots_memory import MemorySlotStore
 from mcsync.mailchimp.slots_redis import RedisSlotStore
-from mcsync.mailchimp.transport import build_http
+from mcsync.mailchimp.transport import build_http, path
 from mcsync.mailchimp.types.account import Account
 from mcsync.mailchimp.types.audience import Audience, AudienceStats
 from mcsync.mailchimp.types.base import Rows
@@ -137,6 +138,7 @@ __all__ = [
     "MergeFieldOptions",
     "MethodNotAllowedError",
     "NotFoundError",
+    "Observation",
     "Opens",
     "ProfileEvent",
     "RedisSlotStore",
@@ -179,6 +181,7 @@ __all__ = [
     "merge_tag",
     "normalise_address",
     "parse_webhook",
+    "path",
     "permission_changes",
     "retry_delay",
     "subscriber_hash",

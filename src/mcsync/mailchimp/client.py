@@ -16,6 +16,7 @@ from mcsync.mailchimp.endpoints.batches import BatchEndpoints
 from mcsync.mailchimp.endpoints.campaigns import CampaignEndpoints
 from mcsync.mailchimp.endpoints.members import MemberEndpoints
 from mcsync.mailchimp.endpoints.merge_fields import MergeFieldEndpoints
+from mcsync.mailchimp.endpoints.observing import ObservingEndpoints
 from mcsync.mailchimp.endpoints.reports import ReportEndpoints
 from mcsync.mailchimp.endpoints.tags import TagEndpoints
 from mcsync.mailchimp.endpoints.webhooks import WebhookEndpoints
@@ -35,6 +36,7 @@ class MailchimpClient(
     CampaignEndpoints,
     ReportEndpoints,
     WebhookEndpoints,
+    ObservingEndpoints,
 ):
     """All calls to one account.
 

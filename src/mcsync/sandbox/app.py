@@ -221,6 +221,7 @@ class Exchange:
             body=body,
             request_id=self.request_id,
             host=self.headers.get("host", ""),
+            caller=client[0] if (client := self.scope.get("client")) else "",
         )
 
     async def _apply_in_time(self, request: Request, call: Call, slow: float) -> Answer:

@@ -7,7 +7,7 @@ from hashlib import md5
 from typing import Any
 
 from .changelog import ChangeLog
-from .model import Member, MergeField, Segment, ascii_lower, digest
+from .model import Member, MergeField, Segment, ascii_lower, digest, fold_domain
 from .states import STATUSES, SUBSCRIBED, UNSUBSCRIBED
 from .webhooks import Webhook
 
@@ -39,13 +39,15 @@ class Audience:
         *,
         account_id: str,
         ascii_lowering: bool,
+        one_spelling: bool = False,
     ) -> None:
         self.id = ident
         self.account_id = account_id
         self.name = name
         self.web_id = web_id
         self.created = created
-        self.lower: Callable[[str], str] = ascii_lower if ascii_lowering else str.lower
+        lower: Callable[[str], str] = ascii_lower if ascii_lowering else str.lower
+        self.lower = (lambda email: fold_domain(lower(email))) if one_spelling else lower
         """The form of an address that identifies a member (MC 4.1)."""
         self.settings: dict[str, Any] = {}
         """What POST /lists and PATCH /lists/{id} gave besides the name."""

@@ -127,6 +127,8 @@ class SandboxConfig:
     api_key: str = DEFAULT_KEY
     account_name: str = "Sandbox Ltd"
     lists: list[str] = field(default_factory=lambda: ["All staff", "Suppliers"])
+    most_lists: int = 0
+    """How many audiences the plan allows; 0 for any number."""
     permissions: list[str] = field(default_factory=list)
     """Texts of the GDPR fields of every list made from now on; empty for none (MC 16)."""
     connections: int = 10
@@ -146,6 +148,10 @@ class SandboxConfig:
     """Accounts before 2026: batch rows without `status` refuse the whole call, `status_if_new` is ignored."""
     silent_keep_unsubscribed: bool = False
     """Bulk `subscribed` for a person who left: silently kept instead of an error entry (MC 18.1)."""
+    bulk_resubscribe_ignored: bool = False
+    """[U] Bulk `subscribed` for a member whom the API or staff unsubscribed changes nothing, silently (MC 21)."""
+    bulk_keeps_timestamp_opt: bool = False
+    """[U] A bulk row that subscribes a member again keeps its timestamp_opt, as a PUT does (MC 21)."""
     unchanged_in_updated_members: bool = True
     """[U] An unchanged member is listed in updated_members (MC 3.3)."""
     schema_errors_per_row: bool = False
@@ -157,19 +163,35 @@ class SandboxConfig:
     duplicates_ignore_case: bool = True
     """[U] Case variants of an address within one batch are duplicates."""
     archived_in_default_listing: bool = False
-    """[U] GET members without `status` holds archived members (MC 4.6)."""
+    """[U] GET members without `status` holds archived members (MC 4.6, 21)."""
     subscribed_turns_pending: bool = True
     """[U] `pending` for a subscribed member makes it pending (MC 4.4)."""
     archive_keeps_compliance: bool = False
     """[U] Archiving does not wash off a person's unsubscribe or a bounce."""
+    says_an_admin: bool = False
+    """[U] The reason of an unsubscribe by API or staff has the wording of before 2018 (MC 21)."""
+    own_reason_empty: bool = False
+    """[U] A person who unsubscribes and gives no reason leaves it empty (MC 21)."""
+    other_refusal_words: bool = False
+    """Refusals of members who left or were deleted come in their other recorded words, in `errors` (MC 21)."""
+    null_merge_fields: bool = False
+    """[U] Listings show `merge_fields` and `interests` of members without any value as null (MC 21)."""
     resubscribe_sets_source: bool = True
     """[U] A status write that subscribes a member again sets its `source` to the API."""
     email_change_needs_subscribed: bool = True
     """[U] Only subscribed members may change their address (MC 4.3)."""
     tags_on_update: bool = False
     """`tags` of PUT and PATCH act on existing members too (2026 spec; ignored before, MC 18.3)."""
-    tags_move_last_changed: bool = False
-    """[U] A change of tags alone moves last_changed (MC 4.2)."""
+    tags_move_last_changed: bool = True
+    """A change of tags alone moves last_changed (MC 21)."""
+    held_tag_moves_last_changed: bool = True
+    """[U] Activating a tag that the member carries already moves last_changed too (MC 21)."""
+    equal_values_move_last_changed: bool = True
+    """[U] A PUT or PATCH that names only equal values moves last_changed, as in 2016 (MC 21)."""
+    bulk_tags: str = "added"
+    """[U] `tags` of a bulk row without sync_tags, for an existing member: `added`, `replaced` or `ignored`."""
+    sync_tags_replaces: bool = True
+    """Rows with sync_tags replace the whole set of an existing member; otherwise they only add (MC 21)."""
     malformed_tags_accepted: bool = True
     """POST tags answers 204 for a malformed body and does nothing (MC 4.7)."""
     partial_address_dropped: bool = False
@@ -177,7 +199,9 @@ class SandboxConfig:
     hash_only_paths: bool = True
     """delete-permanent and POST tags take nothing but the MD5 in their path (MC 4.1)."""
     ascii_lowering: bool = False
-    """[U] The hash lowers A-Z only (MC 4.1)."""
+    """[U] The hash lowers A-Z only (MC 4.1). For lists made from now on."""
+    both_spellings_one_member: bool = False
+    """[U] The U-label and the A-label form of a domain name the same member (MC 21). For lists made from now on."""
     segment_unknown_in_errors: bool = False
     """Unknown addresses of POST segments/{id} are listed in errors[] instead of ignored (MC 7)."""
     segment_takes_archived: bool = True
@@ -196,6 +220,9 @@ class SandboxConfig:
     """Time an asynchronous batch spends in each state before `finished` (MC 10)."""
 
 
+CHOICES = {"bulk_tags": ("added", "replaced", "ignored")}
+"""The settings that are one of a few words."""
+
 T = TypeVar("T", bound="DataclassInstance")
 
 
@@ -210,6 +237,8 @@ def _coerce(name: str, current: object, value: object) -> object:
         return float(value)
     if type(value) is not wanted:
         raise ValueError(f"{name}: expected {wanted.__name__}, got {type(value).__name__}")
+    if name in CHOICES and value not in CHOICES[name]:
+        raise ValueError(f"{name}: expected one of {', '.join(CHOICES[name])}")
     if isinstance(value, str) and name.endswith(("pattern", "path")):
         try:
             re.compile(value)

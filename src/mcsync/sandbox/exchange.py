@@ -47,6 +47,8 @@ class Request:
     body: Any
     request_id: str
     host: str = ""
+    caller: str = ""
+    """The network address that the call came from."""
     args: tuple[str, ...] = field(default=())
     """The variable parts of the path, percent-decoded."""
     probed: int | None = None

@@ -55,7 +55,7 @@ def _member(audience: Audience, member: Member) -> Fields:
         ("data[list_id]", audience.id),
         ("data[email]", member.email),
         ("data[email_type]", extras.email_type),
-        ("data[ip_opt]", extras.ip_opt),
+        ("data[ip_opt]", member.ip_opt),
         ("data[ip_signup]", extras.ip_signup),
         ("data[web_id]", str(audience.web_id * 10_000_000 + member.serial)),
         ("data[merges][EMAIL]", member.email),

@@ -64,7 +64,8 @@ def _number(value: Value, _field: MergeField) -> Value:
 
 def _choice(value: Value, field: MergeField) -> Value:
     if str(value) not in field.options.get("choices", []):
-        raise _Bad("Please select one of the available choices")
+        choices = ", ".join([*field.options.get("choices", []), ""])
+        raise _Bad(f"Value must be one of: {choices} (not {value})")
     return str(value)
 
 

@@ -32,6 +32,17 @@ def digest(lower: str) -> bytes:
     return md5(lower.encode(), usedforsecurity=False).digest()
 
 
+def fold_domain(email: str) -> str:
+    """The address with its domain as A-labels, where it has such a form."""
+    if email.isascii():
+        return email
+    local, at, domain = email.rpartition("@")
+    try:
+        return f"{local}{at}{domain.encode('idna').decode()}"
+    except UnicodeError:
+        return email
+
+
 def unique_email_id(ident: str) -> str:
     """10 hex characters that follow the address, the same in every list (MC 4.1): every other one of the hash."""
     return ident[-1:-21:-2]
@@ -45,7 +56,6 @@ class Extras:
     vip: bool = False
     email_type: str = "html"
     ip_signup: str = ""
-    ip_opt: str = ""
     latitude: float = 0.0
     longitude: float = 0.0
     interests: dict[str, bool] = field(default_factory=dict)
@@ -66,6 +76,7 @@ class Member:
         "email",
         "extras",
         "former",
+        "ip_opt",
         "last_changed",
         "merge",
         "position",
@@ -95,6 +106,7 @@ class Member:
         self.timestamp_opt = 0
         self.last_changed = 0
         self.source = ""
+        self.ip_opt = ""
         self.extras = NO_EXTRAS
 
     @property

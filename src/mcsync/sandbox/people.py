@@ -9,7 +9,6 @@ from .merge import MergeRules
 from .model import digest
 from .states import (
     ABUSE_REASON,
-    ADMIN_REASON,
     ARCHIVED,
     CLEANED,
     PENDING,
@@ -19,6 +18,7 @@ from .states import (
     TRANSACTIONAL,
     UNSUBSCRIBED,
     By,
+    admin_reason,
 )
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ class Act:
     # Acts of the staff
 
     def admin_unsubscribe(self) -> None:
-        self._leave(self.require(SUBSCRIBED, PENDING), By.ADMIN, ADMIN_REASON)
+        self._leave(self.require(SUBSCRIBED, PENDING), By.ADMIN, admin_reason(self.world.config))
 
     def admin_subscribe(self, values: dict[str, Any]) -> None:
         """Staff adding or re-subscribing somebody, on the claim that they have consent."""
@@ -194,6 +194,11 @@ class Act:
         member.reason = ""
 
 
+def _own_reason(act: Act, given: Any) -> str:
+    """What the person wrote; else "Unspecified", or by switch nothing (MC 21)."""
+    return str(given or ("" if act.world.config.own_reason_empty else PERSON_REASON))
+
+
 def person(act: Act, name: str, body: dict[str, Any]) -> None:
     """One of the person's acts by its name; KeyError if there is none."""
     values: dict[str, Any] = body.get("mergeFields") or {}
@@ -202,7 +207,7 @@ def person(act: Act, name: str, body: dict[str, Any]) -> None:
         "subscribe_form": lambda: act.subscribe_form(values),
         "resubscribe_form": lambda: act.subscribe_form(values),
         "confirm": act.confirm,
-        "unsubscribe": lambda: act.unsubscribe(str(body.get("reason") or PERSON_REASON)),
+        "unsubscribe": lambda: act.unsubscribe(_own_reason(act, body.get("reason"))),
         "abuse": lambda: act.unsubscribe(ABUSE_REASON),
         "bounce": act.bounce,
         "change_email": lambda: act.change_email(str(body.get("newEmail") or "")),
@@ -234,7 +239,7 @@ def _edit(act: Act, values: dict[str, Any], new_email: str) -> None:
 
 
 def _tag(act: Act, name: str, *, on: bool) -> None:
-    """Tags put on or off in Mailchimp's pages; last_changed stays (MC 4.2)."""
+    """Tags put on or off in Mailchimp's pages; last_changed moves as with a tag call (MC 21)."""
     member = act.require()
     tag = act.world.add_tag(act.audience, name) if on else act.audience.tag_named(name)
     if tag is None or (tag in member.tags) == on:
@@ -245,4 +250,6 @@ def _tag(act: Act, name: str, *, on: bool) -> None:
     else:
         member.tags = tuple(each for each in member.tags if each is not tag)
         tag.take(member)
+    if act.world.config.tags_move_last_changed:
+        act.audience.touch(member, act.now)
     act.log(member, STATUSES[member.status], STATUSES[member.status], "tags")

@@ -81,15 +81,38 @@ def member_exists(email: str) -> Problem:
     return Problem(400, "Member Exists", text, typed=False)
 
 
-def in_compliance_state(email: str) -> Problem:
+def listed_already(email: str, status: str) -> Problem:
+    """A change of address onto one that the list knows (MC 21)."""
+    text = f'"{email}" is already in this list with a status of "{status.capitalize()}".'
+    return invalid_resource(None, ("email address", text))
+
+
+def in_compliance_state(
+    email: str, status: str, *, via: str = "", other_words: bool = False
+) -> Problem:
+    """A person who left, or an address that bounced, cannot be subscribed (MC 14, 21)."""
+    if other_words:
+        text = (
+            f"{email} has previously unsubscribed from this list and must opt in again."
+            if status == "unsubscribed"
+            else f'This member\'s status is "{status}."'
+        )
+        return invalid_resource(None, ("", text))
+    state = "already a list member in compliance" if via == "post" else "in a compliance"
     text = (
-        f"{email} is in a compliance state due to unsubscribe, bounce, or compliance review "
+        f"{email} is {state} state due to unsubscribe, bounce, or compliance review "
         "and cannot be subscribed."
     )
     return Problem(400, "Member In Compliance State", text, typed=False)
 
 
-def forgotten(email: str) -> Problem:
+def forgotten(email: str, *, other_words: bool = False) -> Problem:
+    if other_words:
+        text = (
+            f"{email} was previously removed from this audience. "
+            "To rejoin, they'll need to sign up using a Mailchimp form."
+        )
+        return invalid_resource(None, ("", text))
     text = (
         f"{email} was permanently deleted and cannot be re-imported. "
         "The contact must re-subscribe to get back on the list."

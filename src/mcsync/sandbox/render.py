@@ -52,14 +52,36 @@ _MEMBER_LINKS = orjson.dumps(links(("self", "%s", "GET"), ("delete", "%s", "DELE
 class MemberView:
     """Renders members of one audience; made once per answer, so that what is common is looked up once."""
 
-    __slots__ = ("_audience", "_columns", "_links", "_reduced", "_tag_lists", "_tags", "_width")
+    __slots__ = (
+        "_audience",
+        "_columns",
+        "_links",
+        "_nulls",
+        "_of_segment",
+        "_reduced",
+        "_tag_lists",
+        "_tags",
+        "_width",
+    )
 
     def __init__(
-        self, audience: Audience, *, reduced: bool = False, with_links: bool = True
+        self,
+        audience: Audience,
+        *,
+        reduced: bool = False,
+        of_segment: bool = False,
+        with_links: bool = True,
+        nulls: bool = False,
     ) -> None:
+        """`reduced`: as the bulk call shows members; `of_segment`: as segments do, which is less (MC 21).
+
+        `nulls`: members without any value show `merge_fields` and `interests` as null (MC 21).
+        """
         self._audience = audience
-        self._reduced = reduced
+        self._reduced = reduced or of_segment
+        self._of_segment = of_segment
         self._links = with_links
+        self._nulls = nulls
         self._tags = [field.tag for field in audience.fields]
         self._columns = [field.column for field in audience.fields]
         self._width = audience.columns
@@ -90,7 +112,7 @@ class MemberView:
             "stats": _NO_STATS,
             "ip_signup": extras.ip_signup,
             "timestamp_signup": iso(member.timestamp_signup),
-            "ip_opt": extras.ip_opt,
+            "ip_opt": member.ip_opt,
             "timestamp_opt": iso(member.timestamp_opt),
             "member_rating": 2,
             "last_changed": iso(member.last_changed),
@@ -104,6 +126,11 @@ class MemberView:
         }
         if extras.interests:
             body["interests"] = extras.interests
+        if self._of_segment:
+            for name in _NOT_OF_SEGMENT:
+                del body[name]
+        if self._nulls and not any(value != "" for value in merge.values()):
+            body["merge_fields"] = body["interests"] = None
         if not self._reduced:
             body |= {
                 "full_name": f"{merge.get('FNAME', '')} {merge.get('LNAME', '')}".strip(),
@@ -128,10 +155,15 @@ class MemberView:
         """At most 50 are shown (MC 4.2). Most members of a page carry the same tags."""
         shown = self._tag_lists.get(tags)
         if shown is None:
-            shown = [{"id": tag.id, "name": tag.name} for tag in tags[:_TAGS_SHOWN]]
+            # In no order of adding (MC 21).
+            ordered = sorted(tags, key=lambda tag: tag.name.lower())
+            shown = [{"id": tag.id, "name": tag.name} for tag in ordered[:_TAGS_SHOWN]]
             self._tag_lists[tags] = shown
         return shown
 
+
+_NOT_OF_SEGMENT = ("contact_id", "tags", "tags_count")
+"""What members of a segment lack beside that which the bulk call leaves out (MC 21)."""
 
 _NO_STATS = {"avg_open_rate": 0, "avg_click_rate": 0}
 
@@ -270,25 +302,19 @@ def segment_statuses(config: SandboxConfig, flags: dict[str, bool]) -> tuple[int
 
 def render_segment(audience: Audience, segment: Segment, statuses: tuple[int, ...]) -> Json:
     path = f"/lists/{audience.id}/segments/{segment.id}"
-    condition = {
-        "condition_type": "StaticSegment",
-        "field": "static_segment",
-        "op": "static_is",
-        "value": segment.id,
-    }
-    return {
+    body = {
         "id": segment.id,
         "name": segment.name,
         "member_count": segment.count(statuses),
         "type": "static" if segment.static else "saved",
         "created_at": iso(segment.created_at),
         "updated_at": iso(segment.updated_at),
-        "options": {"match": "any", "conditions": [condition]}
-        if segment.static
-        else segment.options,
         "list_id": audience.id,
         "_links": links(("self", path, "GET"), ("members", f"{path}/members", "GET")),
     }
+    if not segment.static:
+        body["options"] = segment.options  # A static one has none (MC 21).
+    return body
 
 
 def render_account(account: Account) -> Json:

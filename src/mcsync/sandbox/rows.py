@@ -64,7 +64,7 @@ def _string(value: object) -> str:
 def _status(value: object) -> int:
     name = _string(value)
     if name not in WRITABLE:
-        raise _Invalid(f"Value must be one of: {', '.join(WRITABLE)}")
+        raise _Invalid(f"Data presented is not one of the accepted values: {', '.join(WRITABLE)}.")
     return WRITABLE[name]
 
 

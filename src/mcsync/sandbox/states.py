@@ -19,7 +19,9 @@ ALL = tuple(range(6))
 NOT_ARCHIVED = tuple(range(5))
 
 ADMIN_REASON = "N/A (Unsubscribed by admin)"
-PERSON_REASON = "None given"
+OLD_ADMIN_REASON = "N/A (Unsubscribed by an admin)"
+"""The wording of before 2018 (MC 21)."""
+PERSON_REASON = "Unspecified"
 ABUSE_REASON = "Abuse complaint"
 
 
@@ -30,6 +32,11 @@ class By(StrEnum):
     PERSON = "person"
     ADMIN = "admin"
     API = "api"
+
+
+def admin_reason(config: SandboxConfig) -> str:
+    """The reason that an unsubscribe by the API or by staff leaves (MC 21)."""
+    return OLD_ADMIN_REASON if config.says_an_admin else ADMIN_REASON
 
 
 class Refused(Exception):

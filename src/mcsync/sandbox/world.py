@@ -152,6 +152,7 @@ class World:
             self.clock.second(),
             account_id=account.id,
             ascii_lowering=self.config.ascii_lowering,
+            one_spelling=self.config.both_spellings_one_member,
         )
         audience.ask_permissions(self.config.permissions)
         account.lists[ident] = audience

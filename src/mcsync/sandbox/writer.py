@@ -9,7 +9,6 @@ from . import problems
 from .merge import MergeRules
 from .model import Member, digest
 from .states import (
-    ADMIN_REASON,
     ARCHIVED,
     CLEANED,
     PENDING,
@@ -18,6 +17,7 @@ from .states import (
     UNSUBSCRIBED,
     By,
     Refused,
+    admin_reason,
     next_status,
 )
 
@@ -39,8 +39,21 @@ class Writer:
     """One request's writes to one audience."""
 
     def __init__(
-        self, world: World, audience: Audience, actor: Actor, *, skip_required: bool = False
+        self,
+        world: World,
+        audience: Audience,
+        actor: Actor,
+        *,
+        skip_required: bool = False,
+        keeps_opt: bool = False,
+        caller: str = "",
     ) -> None:
+        """`keeps_opt`: who is subscribed again keeps the time of the first opt-in (MC 21).
+
+        `caller`: the network address of the call, which an add without `ip_opt` stores (MC 21).
+        """
+        self.keeps_opt = keeps_opt
+        self.caller = caller
         self.world = world
         self.audience = audience
         self.config = world.config
@@ -68,7 +81,7 @@ class Writer:
         """An address that is to join: valid, and not permanently deleted (MC 4.5)."""
         self.check_address(email)
         if digest(self.audience.lower(email)) in self.audience.forgotten:
-            raise problems.forgotten(email)
+            raise problems.forgotten(email, other_words=self.config.other_refusal_words)
 
     # Creating and updating
 
@@ -81,6 +94,8 @@ class Writer:
         member.source = API_SOURCE
         member.merge = values
         self._stamp(member, status)
+        if status == SUBSCRIBED:
+            member.ip_opt = self.caller
         self._apply_more(member, row)
         if row.tags:
             self._retag(member, row.tags, replace=False)
@@ -113,7 +128,12 @@ class Writer:
         try:
             target = next_status(current, wanted, by_person=member.by_person, config=self.config)
         except Refused:
-            raise problems.in_compliance_state(member.email) from None
+            raise problems.in_compliance_state(
+                member.email,
+                STATUSES[current],
+                via=self.actor.via,
+                other_words=self.config.other_refusal_words,
+            ) from None
         return target
 
     def _set_status(self, member: Member, status: int) -> None:
@@ -128,9 +148,10 @@ class Writer:
         if status != UNSUBSCRIBED:
             member.reason, member.unsubscribed_by = "", By.NOBODY
         elif not member.by_person:
-            member.reason, member.unsubscribed_by = ADMIN_REASON, By.API
+            member.reason, member.unsubscribed_by = admin_reason(self.config), By.API
         if status == SUBSCRIBED:
-            member.timestamp_opt = self.now
+            if not (self.keeps_opt and member.timestamp_opt):
+                member.timestamp_opt = self.now
         elif status == PENDING:
             member.timestamp_signup = self.now
             member.own_extras().mails += 1
@@ -150,7 +171,7 @@ class Writer:
                 current: dict[str, bool] = getattr(extras, name)
                 changed |= any(current.get(key) != on for key, on in value.items())
                 current.update(value)
-            elif name.startswith("timestamp_"):
+            elif name.startswith("timestamp_") or name == "ip_opt":
                 changed |= getattr(member, name) != value
                 setattr(member, name, value)
             else:
@@ -168,9 +189,14 @@ class Writer:
                 "Invalid Resource",
                 "The email address of a contact that is not subscribed cannot be changed.",
             )
-        self.check_new(email)
-        if self.audience.find(email) is not None:
-            raise problems.member_exists(email)
+        self.check_address(email)
+        other = self.audience.find(email)
+        if other is not None:
+            # An archived contact shows the status that it had before (MC 21).
+            status = other.former if other.status == ARCHIVED else other.status
+            raise problems.listed_already(email, STATUSES[status])
+        if digest(self.audience.lower(email)) in self.audience.forgotten:
+            raise problems.listed_already(email, "deleted")
 
     def rename(self, member: Member, email: str) -> None:
         """Give a contact its other address, which `check_rename` has allowed."""
@@ -195,11 +221,18 @@ class Writer:
 
     def put_tag(self, member: Member, tag: Segment) -> bool:
         if tag in member.tags:
+            if self.config.held_tag_moves_last_changed:
+                self.audience.touch(member, self.now)
             return False
         member.tags = (*member.tags, tag)
         tag.put(member, self.now)
         self._tags_changed(member)
         return True
+
+    def touch(self, member: Member) -> None:
+        """The member was written to, though nothing changed; last_changed moves by switch (MC 21)."""
+        if self.config.equal_values_move_last_changed and member.last_changed != self.now:
+            self.audience.touch(member, self.now)
 
     def take_tag(self, member: Member, tag: Segment) -> bool:
         if tag not in member.tags:

@@ -13,6 +13,7 @@ class AuditAction(StrEnum):
     CONNECTION_DISCONNECT = "connection.disconnect"
     CONNECTION_NEEDS_ATTENTION = "connection.needs_attention"
     CONNECTION_RECOVERED = "connection.recovered"
+    CONNECTION_PROBE = "connection.probe"
     CONTACTS_UPSERT = "contacts.upsert"
     CONTACTS_IMPORT = "contacts.import"
     CONTACTS_DELETE = "contacts.delete"

@@ -3,11 +3,27 @@
 from __future__ import annotations
 
 from datetime import datetime
+from uuid import UUID
 
 from sqlalchemy import Index, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from mcsync.core.db.base import Base, Identified, OrgScoped, Timestamped
+from mcsync.core.db.base import Base, Identified, OrgScoped, Timestamped, org_key
+
+
+class AccountAnswer(Base):
+    """How an account answers one open question about Mailchimp, as ``mcsync probe`` last saw it.
+
+    Belongs to the account and survives a disconnect. Written by ``capabilities.record`` alone.
+    """
+
+    __tablename__ = "account_answers"
+
+    org_id: Mapped[UUID] = org_key()
+    account_id: Mapped[str] = mapped_column(primary_key=True)
+    question: Mapped[str] = mapped_column(primary_key=True)
+    answer: Mapped[str]
+    seen_at: Mapped[datetime]
 
 
 class Connection(Identified, OrgScoped, Timestamped, Base):

@@ -139,8 +139,9 @@ select p.seq, d.mh, d.email, d.action, d.reason, d.status, d.wanted_status,
                      then 'status' else 'status_if_new' end,
                 case when d.action = 'update' and d.status = 'pending' then 'unsubscribed'
                      else d.wanted_status end,
-                'merge_fields', s.fields,
-                'tags', jsonb_build_array(cast(:tag as text)))
+                'merge_fields', s.fields)
+                || case when :tags_in_rows then jsonb_build_object(
+                    'tags', jsonb_build_array(cast(:tag as text))) else '{{}}' end
                 || case when g.mh is null then '{{}}' else jsonb_strip_nulls(jsonb_build_object(
                     'timestamp_opt', {opted}, 'ip_opt', g.ip,
                     'timestamp_signup', case when g.signed then {signed_up} end)) end
@@ -222,12 +223,14 @@ async def take(
     tag: str,
     turn: AbstractAsyncContextManager[object],
     requires_status: bool = False,
+    tags_in_rows: bool = True,
     seqs: Sequence[int] | None = None,
 ) -> Taken | None:
     """Takes the next rows of these actions beyond ``after`` (their ``seq``); None when there are none.
 
     ``turn``: lanes pick one after the other. At the same time they would skip each other's rows one by
     one, and make ten small calls of what fits into two. ``seqs``: of these rows only, wherever they stand.
+    ``tags_in_rows``: without it the tag is put on by calls of its own, because rows would take others off.
 
     Raises :class:`FencedError` where the run is another worker's by now, or is being cancelled.
     """
@@ -250,6 +253,7 @@ async def take(
             "planned": planned,
             "tag": tag,
             "requires_status": requires_status,
+            "tags_in_rows": tags_in_rows,
         },
     )
     rows = [Row(*found) for found in decided]

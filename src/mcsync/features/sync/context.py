@@ -19,6 +19,8 @@ from mcsync.features.audiences.service import (
     permissions_fed,
     warnings,
 )
+from mcsync.features.connection import capabilities
+from mcsync.features.connection.capabilities import Capabilities
 from mcsync.features.sync.decide import PlanScope, PlanSegment
 
 _SEGMENTS = """
@@ -44,6 +46,7 @@ class Context:
     account_id: str
     gone: bool
     requires_status: bool
+    capabilities: Capabilities
     merge_fields_at: datetime | None
     mark: int | None
     first_run: bool
@@ -81,7 +84,9 @@ async def load(
     audience = await audiences.get(session, audience_id)
     if row is None or audience is None:
         return None
-    return _context(row, audience, await live_segments(session, audience_id), now, leave=leave)
+    live = await live_segments(session, audience_id)
+    able = await capabilities.known(session, audience.account_id)
+    return _context(row, audience, live, able, now, leave=leave)
 
 
 async def load_all(session: AsyncSession, audience_id: UUID, *, now: datetime) -> list[Context]:
@@ -91,7 +96,8 @@ async def load_all(session: AsyncSession, audience_id: UUID, *, now: datetime) -
         return []
     rows = await _live(session, audience_id)
     live = [plan_segment(row) for row in rows]
-    return [_context(row, audience, live, now, leave=False) for row in rows]
+    able = await capabilities.known(session, audience.account_id)
+    return [_context(row, audience, live, able, now, leave=False) for row in rows]
 
 
 async def _live(session: AsyncSession, audience_id: UUID) -> Sequence[RowMapping]:
@@ -103,8 +109,9 @@ async def _live(session: AsyncSession, audience_id: UUID) -> Sequence[RowMapping
 
 
 def _context(
-    row: RowMapping, audience: Audience, live: Sequence[PlanSegment], now: datetime, *, leave: bool
-) -> Context:
+    row: RowMapping, audience: Audience, live: Sequence[PlanSegment], able: Capabilities,
+    now: datetime, *, leave: bool,
+) -> Context:  # fmt: skip
     mark = row["planned_xid"]
     if (
         leave
@@ -129,7 +136,8 @@ def _context(
         list_id=audience.list_id,
         account_id=audience.account_id,
         gone=audience.gone_at is not None,
-        requires_status=audience.requires_status,
+        requires_status=audience.requires_status or able.requires_status,
+        capabilities=able,
         merge_fields_at=audience.merge_fields_at,
         mark=mark,
         first_run=row["last_synced_at"] is None,

@@ -177,7 +177,10 @@ class Execution:
             tag_id, tag = await tags.ensure_tag(self._db, client, ctx.scope, ctx.list_id)
             async with self._db.transaction(run.org_id) as session:
                 audience = await pull.audience_state(session, run.audience_id)
-            target = push.Target(run.audience_id, ctx.list_id, ctx.requires_status)
+            target = push.Target(
+                run.audience_id, ctx.list_id, ctx.requires_status, ctx.capabilities.tags_in_rows,
+                ctx.capabilities.bulk_brings_back,
+            )  # fmt: skip
             pushing = push.Push(
                 self._resources, self._actor, client, run, ctx.scope, target,
                 tag_id=tag_id, tag=tag, check=self._check,

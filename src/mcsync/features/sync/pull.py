@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -16,7 +16,10 @@ from mcsync.core.auth import Actor
 from mcsync.core.resources import Resources
 from mcsync.features.audiences import mirror
 from mcsync.features.audiences.repository import touch_definition
+from mcsync.features.connection import capabilities
+from mcsync.features.connection.capabilities import Capabilities
 from mcsync.features.preferences.arrivals import merge_and_record
+from mcsync.features.sync import lost_tags
 from mcsync.mailchimp import MailchimpClient, NotFoundError, iterate_members
 
 _log = structlog.get_logger(__name__)
@@ -50,6 +53,7 @@ class AudienceState:
     list_id: str
     high_water: datetime | None
     full_pull_at: datetime | None
+    capabilities: Capabilities = field(default_factory=Capabilities)
 
 
 class Pull:
@@ -84,12 +88,13 @@ class Pull:
         if mark is None or full_at is None or full_at < self._clock() - week:
             await self._pull_all(audience)
             return True
-        await self._read(audience, since=mark)
+        tags = await self._tags(audience) if audience.capabilities.tags_move_last_changed else {}
+        await self._read(audience, since=mark, tags=tags)
         differing = await self._differing(audience)
         if differing:
             # somebody changed something between the two looks, or archived members are not listed
             await self._read(audience, since=mark)
-            if "archived" in differing:
+            if "archived" in differing and not audience.capabilities.plain_listing_has_archived:
                 await self._read(audience, since=mark, status="archived")
             differing = await self._differing(audience)
         if differing:
@@ -127,10 +132,11 @@ class Pull:
         started, position = await self._begin_full(audience.id)
         generation = int(started.timestamp() * 1000)
         unreadable = await self._read(audience, since=position, generation=generation)
-        # whether the plain listing holds archived members is unknown (MC 4.6)
-        unreadable += await self._read(
-            audience, since=None, status="archived", generation=generation
-        )
+        # whether the plain listing holds archived members is unknown until the account was asked (MC 4.6)
+        if not audience.capabilities.plain_listing_has_archived:
+            unreadable += await self._read(
+                audience, since=None, status="archived", generation=generation
+            )
         if unreadable:
             # nobody knows whose rows these are: a member that was not seen may be one of them
             _log.warning("members_unreadable", audience=str(audience.id), rows=unreadable)
@@ -178,10 +184,15 @@ class Pull:
         since: datetime | None,
         status: str | None = None,
         generation: int | None = None,
+        tags: Mapping[int, UUID] | None = None,
     ) -> int:
-        """Brings pages into the mirror; answers how many of their rows could not be read."""
+        """Brings pages into the mirror; answers how many of their rows could not be read.
+
+        ``tags``: those of our segments whose carriers are compared.
+        """
+        fields = (*mirror.FIELDS, "tags", "tags_count") if tags else mirror.FIELDS
         pages = iterate_members(
-            self._client, audience.list_id, since=since, status=status, fields=mirror.FIELDS
+            self._client, audience.list_id, since=since, status=status, fields=fields
         )
         began = time.monotonic()
         unreadable = 0
@@ -196,6 +207,8 @@ class Pull:
                 if generation is not None:
                     hashes = [mirror.member_hash(m) for m in page.members]
                     await mirror.mark_seen(session, audience.id, hashes, generation)
+                if tags:
+                    await lost_tags.forget(session, audience.id, tags, page.members)
                 last = page.members[-1].last_changed if page.members else None
                 if generation is not None and unreadable:
                     last = None  # a full pull that goes on later meets the unreadable rows again
@@ -227,19 +240,16 @@ class Pull:
                 differing.add(status)
         return differing
 
+    async def _tags(self, audience: AudienceState) -> dict[int, UUID]:
+        """The audience's tags of ours: id to segment."""
+        async with self._db.transaction(self._actor.org_id) as session:
+            return await lost_tags.ours(session, audience.id)
+
     async def _check_tags(self, audience: AudienceState) -> None:
         """A full pull also asks who carries our tags: a tag counts as present once pushed, until here."""
-        async with self._db.transaction(self._actor.org_id) as session:
-            tags = (
-                await session.execute(
-                    text(
-                        "select segment_id, tag_id from segment_tags where audience_id = :audience"
-                    ),
-                    {"audience": audience.id},
-                )
-            ).all()
-        for tag in tags:
-            carriers = await self._carriers(audience.list_id, tag.tag_id)
+        tags = await self._tags(audience)
+        for tag_id, segment_id in tags.items():
+            carriers = await self._carriers(audience.list_id, tag_id)
             if carriers is None:
                 continue
             async with self._db.transaction(self._actor.org_id) as session:
@@ -254,7 +264,7 @@ class Pull:
                                            and m.address_hash = t.address_hash
                                            and m.status = 'subscribed')"""
                     ),
-                    {"segment": tag.segment_id, "audience": audience.id, "hashes": carriers},
+                    {"segment": segment_id, "audience": audience.id, "hashes": carriers},
                 )
         if tags:
             async with self._db.transaction(self._actor.org_id) as session:
@@ -321,9 +331,11 @@ async def audience_state(session: AsyncSession, audience_id: UUID) -> AudienceSt
     row = (
         await session.execute(
             text(
-                "select id, list_id, high_water, full_pull_at from audiences where id = :audience"
+                "select id, list_id, high_water, full_pull_at, account_id from audiences"
+                " where id = :audience"
             ),
             {"audience": audience_id},
         )
     ).one()
-    return AudienceState(*row)
+    able = await capabilities.known(session, row.account_id)
+    return AudienceState(row.id, row.list_id, row.high_water, row.full_pull_at, able)

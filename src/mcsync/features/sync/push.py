@@ -50,12 +50,15 @@ class Target:
     """The audience as a push needs it. ``requires_status``: rows must carry ``status`` (before 2026).
 
     ``status_unproven``: that is only what refusals look like, until a row with one was taken.
+    ``tags_in_rows``: rows may carry tags. ``bulk_brings_back``: the bulk call resubscribes.
     """
 
     id: UUID
     list_id: str
     requires_status: bool
     status_unproven: bool = False
+    tags_in_rows: bool = True
+    bulk_brings_back: bool = True
 
 
 class Push:
@@ -87,6 +90,8 @@ class Push:
         await self._read_lost()
         await self._bulk_phase("unsubscribe")
         await self._single_phase("rename", self._rename)
+        if not self._target.bulk_brings_back:
+            await self._single_phase("resubscribe", self._resubscribe)
         if not self._target.requires_status:
             await self._bulk_phase(*BULK)
         if self._target.requires_status:  # known before, or found out just now
@@ -128,6 +133,7 @@ class Push:
                     session, self._run, self._decision, call_id=uuid7(), actions=actions, most=most,
                     after=after, tag=self._tag, turn=self._turn,
                     requires_status=self._target.requires_status,
+                    tags_in_rows=self._target.tags_in_rows,
                 )  # fmt: skip
             if taken is not None and taken.rows:
                 last = max(row.seq for row in taken.rows)
@@ -320,6 +326,10 @@ class Push:
             if answer.outcomes:
                 answer.reread.clear()  # these are planned again with the rest
                 await self._record(taken, answer, count=len(answer.outcomes), last=False)
+            if isinstance(error, TransientError) and error.outcome_unknown:
+                settled = {outcome.row.seq for outcome in answer.outcomes}
+                open_rows = [r for r in taken.rows if r.brings_back and r.seq not in settled]
+                await self._reread(taken, open_rows, lost=True)
             await self._missed(taken, error)
             return True
         await self._record(taken, answer, count=len(taken.rows))
@@ -337,6 +347,23 @@ class Push:
         except (RefusedError, InvalidRequestError) as error:
             return recording.Answer(outcomes=[accounting.refused(row, error)])
         if not member.identified:
+            return recording.Answer(reread=[row])
+        outcome = accounting.from_member(row, member, tag=self._tag)
+        return recording.Answer([outcome], untagged=[] if outcome.tagged else [row])
+
+    async def _resubscribe(self, row: calls.Row) -> recording.Answer:
+        """For accounts whose bulk call leaves the member as it was: the same row, by a call of its own."""
+        body = orjson.loads(row.body)
+        changes = {k: v for k, v in body.items() if k not in ("email_address", "tags")}
+        try:
+            member = await self._client.update_member(
+                self._target.list_id, row.address_hash.hex, changes
+            )
+        except NotFoundError:
+            return recording.Answer(reread=[row])
+        except (RefusedError, InvalidRequestError) as error:
+            return recording.Answer(outcomes=[accounting.refused(row, error)])
+        if member.status != row.wanted_status:
             return recording.Answer(reread=[row])
         outcome = accounting.from_member(row, member, tag=self._tag)
         return recording.Answer([outcome], untagged=[] if outcome.tagged else [row])
@@ -454,6 +481,7 @@ class Push:
                     session, self._run, self._decision, call_id=uuid7(), after=0, most=BATCH_SIZE,
                     actions=("resubscribe", "add"), seqs=seqs[at : at + BATCH_SIZE], tag=self._tag,
                     turn=self._turn, requires_status=self._target.requires_status,
+                    tags_in_rows=self._target.tags_in_rows,
                 )  # fmt: skip
             if taken is None or not taken.rows:
                 continue

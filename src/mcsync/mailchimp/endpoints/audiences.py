@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from mcsync.mailchimp.caller import decoder
+from mcsync.mailchimp.caller import decoder, nothing
 from mcsync.mailchimp.endpoints.base import PAGE_SIZE, Endpoints, encode, flag
 from mcsync.mailchimp.rows import BATCH_SIZE
 from mcsync.mailchimp.transport import Request, path
@@ -42,6 +42,22 @@ class AudienceEndpoints(Endpoints):
         params = {"exclude_fields": "_links"}
         request = Request("audiences.get", "GET", path("lists", list_id), params)
         return await self._call(request, decoder(Audience))
+
+    async def create_audience(self, definition: Mapping[str, object]) -> Audience:
+        """Create an audience (MC 3.2).
+
+        Not repeated here when the outcome is unknown: a second one would be made. Raises
+        `InvalidRequestError` or `CredentialError` (403) where the plan or the role does not allow it.
+        """
+        request = Request(
+            "audiences.create", "POST", "/lists", content=encode(definition), repeatable=False
+        )
+        return await self._call(request, decoder(Audience))
+
+    async def delete_audience(self, list_id: str) -> None:
+        """Delete an audience with all that it holds; this cannot be undone (MC 3.2)."""
+        request = Request("audiences.delete", "DELETE", path("lists", list_id))
+        await self._call(request, nothing)
 
     async def batch_subscribe(
         self,

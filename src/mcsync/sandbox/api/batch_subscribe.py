@@ -10,7 +10,7 @@ from ..exchange import Answer, Request, ok
 from ..merge import MergeInvalid, SchemaMismatch
 from ..render import MemberView, links
 from ..rows import Row, SchemaErrors, parse_row
-from ..states import ARCHIVED, SUBSCRIBED
+from ..states import ARCHIVED, SUBSCRIBED, UNSUBSCRIBED
 from ..writer import Writer
 
 if TYPE_CHECKING:
@@ -63,6 +63,8 @@ def subscribe(request: Request) -> Answer:
         audience,
         request.actor("batch"),
         skip_required=request.flag("skip_merge_validation"),
+        keeps_opt=request.config.bulk_keeps_timestamp_opt,
+        caller=request.caller,
     )
     seen: set[str] = set()
     outcome = batch.outcome
@@ -172,8 +174,7 @@ def _apply(writer: Writer, row: Row, batch: Batch) -> None:
         raise problems.member_exists(email)
     status = _kept_status(writer, member, row)
     changed = writer.update(member, row, status=status)
-    if row.tags is not None and (row.tags or batch.sync_tags):
-        changed |= writer.set_tags(member, row.tags, replace=batch.sync_tags)
+    changed |= _retag(writer, member, row, batch)
     if returning:
         # An archived contact that comes back is counted as created (MC 3.3).
         outcome.created.append(member)
@@ -181,10 +182,27 @@ def _apply(writer: Writer, row: Row, batch: Batch) -> None:
         outcome.updated.append(member)
 
 
+def _retag(writer: Writer, member: Member, row: Row, batch: Batch) -> bool:
+    """The row's tags on a member that was there: with sync_tags they are the whole set (MC 3.3, 21)."""
+    config = writer.config
+    if row.tags is None:
+        return False
+    if batch.sync_tags:
+        return writer.set_tags(member, row.tags, replace=config.sync_tags_replaces)
+    if not row.tags or config.bulk_tags == "ignored":
+        return False
+    return writer.set_tags(member, row.tags, replace=config.bulk_tags == "replaced")
+
+
 def _kept_status(writer: Writer, member: Member, row: Row) -> int | None:
-    """By switch the bulk call leaves a person who unsubscribed as they are, without an error (MC 18.1)."""
-    if writer.config.silent_keep_unsubscribed and row.status == SUBSCRIBED and member.by_person:
-        return None if member.status != ARCHIVED else row.status
+    """By switches the bulk call leaves who unsubscribed as they are, without an error (MC 18.1, 21)."""
+    config = writer.config
+    if row.status != SUBSCRIBED or member.status == ARCHIVED:
+        return row.status
+    if config.silent_keep_unsubscribed and member.by_person:
+        return None
+    if config.bulk_resubscribe_ignored and member.status == UNSUBSCRIBED and not member.by_person:
+        return None
     return row.status
 
 

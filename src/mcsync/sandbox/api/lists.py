@@ -45,8 +45,8 @@ def index(request: Request) -> Answer:
         ],
         "total_items": len(chosen),
         "constraints": {
-            "may_create": True,
-            "max_instances": -1,
+            "may_create": not _full(request),
+            "max_instances": request.config.most_lists or -1,
             "current_total_instances": len(request.account.lists),
         },
         "_links": links(("self", "/lists", "GET")),
@@ -69,9 +69,18 @@ def create(request: Request) -> Answer:
         raise problems.invalid_resource(
             None, ("", f"Required fields were not provided: {', '.join(missing)}")
         )
+    if _full(request):
+        raise problems.Problem(
+            403, "Forbidden", "Your plan does not allow more audiences. Upgrade to add another one."
+        )
     audience = request.world.open_list(request.account, given["name"])
     _configure(audience, given)
     return ok(render_list(audience, total_contacts=False), request)
+
+
+def _full(request: Request) -> bool:
+    """Whether the plan allows no further audience."""
+    return 0 < request.config.most_lists <= len(request.account.lists)
 
 
 def update(request: Request) -> Answer:

@@ -10,7 +10,7 @@ from ..merge import MergeInvalid, SchemaMismatch
 from ..model import Member
 from ..render import MemberView, links
 from ..rows import Row, SchemaErrors, parse_row
-from ..states import ARCHIVED
+from ..states import ARCHIVED, CLEANED, PENDING, STATUSES, SUBSCRIBED, UNSUBSCRIBED
 from ..writer import Writer
 from .listing import page_of
 
@@ -19,7 +19,11 @@ def index(request: Request) -> Answer:
     audience = request.audience()
     selection = request.selection()
     found, total = page_of(audience, request)
-    view = MemberView(audience, with_links=selection.wants("members", "_links"))
+    view = MemberView(
+        audience,
+        with_links=selection.wants("members", "_links"),
+        nulls=request.config.null_merge_fields,
+    )
     rendered = [view(member) for member in found] if selection.wants("members") else []
     body = {
         "members": rendered,
@@ -50,7 +54,7 @@ def create(request: Request) -> Answer:
     if member is None:
         return _answer(request, _create(writer, row))
     if member.status != ARCHIVED:
-        raise problems.member_exists(email)
+        raise _already_there(writer, member, row)
     _update(writer, member, row)
     if row.tags:
         writer.set_tags(member, row.tags, replace=False)
@@ -76,9 +80,7 @@ def upsert(request: Request) -> Answer:
             None, ("", "Required fields were not provided: status_if_new")
         )
     # A hash that is not the address's own: the member is made under its true hash, the second time it exists.
-    if writer.audience.find(row.email) is not None:
-        raise problems.member_exists(row.email)
-    return _answer(request, _create(writer, row))
+    return _answer(request, _by_another_hash(writer, row))
 
 
 def update(request: Request) -> Answer:
@@ -101,6 +103,33 @@ def forget(request: Request) -> Answer:
         raise problems.not_found()
     _writer(request, "delete-permanent").forget(member)
     return no_content()
+
+
+def _by_another_hash(writer: Writer, row: Row) -> Member:
+    """An archived member comes back under its own hash, opted in now; one that is active exists (MC 21)."""
+    writer.keeps_opt = False
+    member = writer.audience.find(row.email or "")
+    if member is None:
+        return _create(writer, row)
+    if member.status != ARCHIVED:
+        raise problems.member_exists(row.email or "")
+    if row.status is None:
+        row.status = row.status_if_new
+    _update(writer, member, row)
+    return member
+
+
+def _already_there(writer: Writer, member: Member, row: Row) -> problems.Problem:
+    """POST of a member: it exists, and where only the person can bring it back the words say so (MC 21)."""
+    left = member.status == CLEANED or (member.status == UNSUBSCRIBED and member.by_person)
+    if left and row.status in (SUBSCRIBED, PENDING):
+        return problems.in_compliance_state(
+            row.email or "",
+            STATUSES[member.status],
+            via=writer.actor.via,
+            other_words=writer.config.other_refusal_words,
+        )
+    return problems.member_exists(row.email or "")
 
 
 _ATTRIBUTES = {"email_address": "email", "status": "status"}
@@ -132,6 +161,8 @@ def _writer(request: Request, via: str) -> Writer:
         request.audience(),
         request.actor(via),
         skip_required=request.flag("skip_merge_validation"),
+        keeps_opt=via in ("put", "patch"),
+        caller=request.caller,
     )
 
 
@@ -166,6 +197,7 @@ def _rewrite(writer: Writer, member: Member, row: Row) -> None:
         writer.rename(member, row.email)
     if row.tags is not None and writer.config.tags_on_update:
         writer.set_tags(member, row.tags, replace=False)
+    writer.touch(member)
 
 
 def _answer(request: Request, member: Member) -> Answer:

@@ -178,7 +178,7 @@ def _each(writer: Writer, emails: list[str], unknown: list[str]) -> list[Member]
 def _outcome(
     request: Request, added: list[Member], removed: list[Member], unknown: list[str]
 ) -> dict[str, Any]:
-    view = MemberView(request.audience(), reduced=True)
+    view = MemberView(request.audience(), of_segment=True)
     errors: list[dict[str, Any]] = []
     if unknown and request.config.segment_unknown_in_errors:
         errors = [{"email_addresses": unknown, "error": "Email addresses do not exist in the list"}]
@@ -202,7 +202,12 @@ def members(request: Request) -> Answer:
     selection = request.selection()
     offset, count = request.paging()
     found = segment.listing(_statuses(request))
-    view = MemberView(audience, with_links=selection.wants("members", "_links"))
+    view = MemberView(
+        audience,
+        of_segment=True,
+        with_links=selection.wants("members", "_links"),
+        nulls=request.config.null_merge_fields,
+    )
     body = {
         "members": [view(member) for member in found[offset : offset + count]],
         "total_items": len(found),
@@ -218,7 +223,7 @@ def add_member(request: Request) -> Answer:
     if member is None:
         raise problems.invalid_resource("Please provide an email address that is in this list.")
     Writer(request.world, request.audience(), request.actor("segments")).put_tag(member, segment)
-    return ok(MemberView(request.audience())(member), request)
+    return ok(MemberView(request.audience(), of_segment=True)(member), request)
 
 
 def remove_member(request: Request) -> Answer:

@@ -9,13 +9,13 @@ from .. import people
 from ..exchange import Answer
 from ..history import Actor
 from ..states import (
-    ADMIN_REASON,
     CODES,
     PENDING,
     STATUSES,
     SUBSCRIBED,
     UNSUBSCRIBED,
     By,
+    admin_reason,
 )
 from .call import ControlCall, reply
 from .view import internal
@@ -73,7 +73,7 @@ def seed(call: ControlCall) -> Answer:
         member.timestamp_opt = now if status == SUBSCRIBED else 0
         member.timestamp_signup = now if status == PENDING else 0
         if status == UNSUBSCRIBED:
-            member.unsubscribed_by, member.reason = By.ADMIN, ADMIN_REASON
+            member.unsubscribed_by, member.reason = By.ADMIN, admin_reason(world.config)
         if tag is not None:
             member.tags = (tag,)
             tag.put(member, now)

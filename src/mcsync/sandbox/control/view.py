@@ -30,7 +30,7 @@ def internal(audience: Audience, member: Member) -> dict[str, Any]:
         "timestampOpt": iso(member.timestamp_opt),
         "lastChanged": iso(member.last_changed),
         "ipSignup": member.extras.ip_signup,
-        "ipOpt": member.extras.ip_opt,
+        "ipOpt": member.ip_opt,
         "marketingPermissions": dict(member.extras.marketing_permissions),
         "confirmationMails": member.extras.mails,
         "language": member.extras.language,

@@ -1,0 +1,1 @@
+"""Finding out how the connected Mailchimp account answers the open questions (``docs/probe.md``)."""
