@@ -10,8 +10,8 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-revision = "0011_unreadable_fields"
-down_revision = "0010_pulls_go_on"
+revision = "0012_unreadable_fields"
+down_revision = "0011_account_answers"
 branch_labels = None
 depends_on = None
 

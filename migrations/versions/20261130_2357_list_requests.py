@@ -9,7 +9,7 @@ from __future__ import annotations
 from alembic import op
 
 revision = "0013_list_requests"
-down_revision = "0010_pulls_go_on"
+down_revision = "0012_unreadable_fields"
 branch_labels = None
 depends_on = None
 

@@ -27,9 +27,8 @@ async def probed(world: World, **options: Any) -> Report:
     async def pause() -> None:
         await world.wait(2)
 
-    return await service.probe(
-        world.resources, world.actor, **({"domain": DOMAIN, "pause": pause} | options)
-    )
+    given: dict[str, Any] = {"domain": DOMAIN, "pause": pause} | options
+    return await service.probe(world.resources, world.actor, **given)
 
 
 def answers(report: Report) -> dict[str, str | None]:

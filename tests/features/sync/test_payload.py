@@ -89,7 +89,8 @@ VALUES = st.builds(
 
 def _positional(statement: TextClause, params: dict[str, Any]) -> tuple[str, list[Any]]:
     compiled = statement.bindparams(**params).compile(
-        dialect=postgresql.asyncpg.dialect(), compile_kwargs={"render_postcompile": True}
+        dialect=postgresql.asyncpg.dialect(),  # type: ignore[no-untyped-call]
+        compile_kwargs={"render_postcompile": True},
     )
     assert compiled.positiontup is not None
     return str(compiled), [compiled.params[name] for name in compiled.positiontup]
