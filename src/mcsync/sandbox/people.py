@@ -198,11 +198,13 @@ def person(act: Act, name: str, body: dict[str, Any]) -> None:
     """One of the person's acts by its name; KeyError if there is none."""
     values: dict[str, Any] = body.get("mergeFields") or {}
     act.permissions = dict(body.get("marketingPermissions") or {})
+    # an empty reason is one: whether Mailchimp gives it for a person who names none is unknown (MC 21)
+    reason = PERSON_REASON if body.get("reason") is None else str(body["reason"])
     acts: dict[str, Callable[[], None]] = {
         "subscribe_form": lambda: act.subscribe_form(values),
         "resubscribe_form": lambda: act.subscribe_form(values),
         "confirm": act.confirm,
-        "unsubscribe": lambda: act.unsubscribe(str(body.get("reason") or PERSON_REASON)),
+        "unsubscribe": lambda: act.unsubscribe(reason),
         "abuse": lambda: act.unsubscribe(ABUSE_REASON),
         "bounce": act.bounce,
         "change_email": lambda: act.change_email(str(body.get("newEmail") or "")),
