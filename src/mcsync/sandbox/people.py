@@ -195,8 +195,10 @@ class Act:
 
 
 def _own_reason(act: Act, given: Any) -> str:
-    """What the person wrote; else "Unspecified", or by switch nothing (MC 21)."""
-    return str(given or ("" if act.world.config.own_reason_empty else PERSON_REASON))
+    """What the person gave, which may be nothing at all; else "Unspecified", or by switch nothing (MC 21)."""
+    if given is not None:
+        return str(given)
+    return "" if act.world.config.own_reason_empty else PERSON_REASON
 
 
 def person(act: Act, name: str, body: dict[str, Any]) -> None:

@@ -319,13 +319,18 @@ class Machine(RuleBasedStateMachine):
 
     # --- people and admins at Mailchimp ---------------------------------------------------------
 
-    @rule(address=addresses, act=chosen(*PERSON_ACTS), new=addresses, then=follow_ups)
-    def person_acts(self, address: str, act: Any, new: str, then: str) -> None:
+    @rule(
+        address=addresses, act=chosen(*PERSON_ACTS), new=addresses, then=follow_ups,
+        reason=chosen(None, "", "Unspecified"),
+    )  # fmt: skip
+    def person_acts(
+        self, address: str, act: Any, new: str, then: str, reason: str | None
+    ) -> None:  # fmt: skip
         self.tick()
         sandbox, list_id = self.world.sandbox, self.world.list_id
         moved = new if act == "change_email" else None
         if moved != address:
-            self.try_act(sandbox.person(list_id, address, act, new_email=moved))
+            self.try_act(sandbox.person(list_id, address, act, new_email=moved, reason=reason))
         self.follow(then)
 
     @rule(address=addresses, act=chosen(*ADMIN_ACTS), name=names, then=follow_ups)

@@ -250,3 +250,25 @@ class TestANewerTimestampOpt:
 
         assert await world.planned(run) == {ADA: ("unsubscribe", "resubscribed_by_others")}
         assert await consent(world, person) == ("opted_out", "console")
+
+
+@pytest.mark.parametrize("told", [ADMIN, ""])
+async def test_ours_is_ours_though_its_answer_was_lost(
+    world: World, configure: Configure, told: str
+) -> None:
+    reasons(world, told, of=ADMIN)
+    person = await world.contact(ADA)
+    await world.contact("stays@acme.example")
+    segment = await world.segment(onLeave="unsubscribe")
+    await world.sync(segment)
+    await world.wait()
+    await world.change(person, department="Elsewhere")
+    lists = rf"/lists/{world.list_id}$"
+    await world.sandbox.fault("reset_after", method="POST", path=lists, times=1)
+    await world.sync(segment)
+    await world.wait(days=8)
+    await world.sync(segment)
+
+    assert await world.status(ADA) == "unsubscribed"
+    assert await known(world) == ("us", "left")
+    assert await consent(world, person) == ("opted_in", "console")

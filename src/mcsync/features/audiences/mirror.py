@@ -17,8 +17,9 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from mcsync.core.db import look_up_by_key
-from mcsync.mailchimp import ADMIN_REASONS, MemberStatus, normalise_address, subscriber_hash
+from mcsync.features.audiences.attribution import WHO, WHO_AT_FIRST
 from mcsync.mailchimp import Member as MailchimpMember
+from mcsync.mailchimp import MemberStatus, normalise_address, subscriber_hash
 
 FIELDS = (
     "id", "email_address", "contact_id", "status", "unsubscribe_reason", "source",
@@ -92,39 +93,6 @@ _MOVE = (
        do update set member_hash = excluded.member_hash, email = excluded.email""",
 )
 
-# Who unsubscribed a member is a person until proven otherwise. Only two wordings are staff's or a program's;
-# a reason that is empty or unknown is the person's own act, unless a call of ours explains an empty one.
-_ADMIN = (
-    r"lower(regexp_replace(btrim(coalesce({0}, ''), E' \t\r\n'), '\s+', ' ', 'g')) in ("
-    + ", ".join(f"'{reason}'" for reason in ADMIN_REASONS)
-    + ")"
-)
-_BLANK = "btrim(coalesce({0}, '')) = ''"
-
-_EXPLAINED = """(m.unsubscribe_intent_at is not null
-        and excluded.last_changed >= date_trunc('second', m.unsubscribe_intent_at))"""
-
-# An unsubscribe of ours that was read once stays ours when it is read again, also later (a tag moves
-# ``last_changed``), as long as nothing says that the member was subscribed in between, and as long as the
-# reason did not go from the admin's wording to none.
-_STILL_OURS = f"""(m.status = 'unsubscribed' and m.unsubscribed_by = 'us'
-        and not {_ADMIN.format("m.unsubscribe_reason")}
-        and not coalesce(excluded.timestamp_opt > m.timestamp_opt, false)
-        and not coalesce(excluded.timestamp_signup > m.timestamp_signup, false))"""
-
-_WHO = f"""case
-        when excluded.status <> 'unsubscribed' then null
-        when {_ADMIN.format("excluded.unsubscribe_reason")} then case
-            when m.status = 'unsubscribed' then coalesce(m.unsubscribed_by, 'others')
-            when {_EXPLAINED} then 'us'
-            else 'others' end
-        when not {_BLANK.format("excluded.unsubscribe_reason")} then 'person'
-        when {_STILL_OURS} then 'us'
-        -- an intent whose call was never answered explains an empty reason for a day, and not for ever
-        when m.status <> 'unsubscribed' and {_EXPLAINED}
-             and m.unsubscribe_intent_at > now() - interval '1 day' then 'us'
-        else 'person' end"""
-
 _FORM = "({0}.source ilike '%form%' or {0}.source ilike '%page%')"
 
 _UPSERT = f"""
@@ -141,8 +109,7 @@ select :org, :audience, a.h,
                          where t.audience_id = :audience and t.address_hash = a.h)
             then a.email end,
        a.contact_id, a.status, a.last_changed, a.opt, a.signup, a.reason, a.source,
-       case when a.status = 'unsubscribed'
-            then case when {_ADMIN.format("a.reason")} then 'others' else 'person' end end
+       {WHO_AT_FIRST}
 from arrived a
 order by a.h  -- whoever writes members locks them in this order: two at a time end in no deadlock
 on conflict (audience_id, address_hash) do update set
@@ -154,8 +121,8 @@ on conflict (audience_id, address_hash) do update set
     timestamp_signup = excluded.timestamp_signup,
     unsubscribe_reason = excluded.unsubscribe_reason,
     source = excluded.source,
-    unsubscribed_by = {_WHO},
-    unsubscribe_cause = case when ({_WHO}) = 'us' then
+    unsubscribed_by = {WHO},
+    unsubscribe_cause = case when ({WHO}) = 'us' then
         case when m.status = 'unsubscribed' then m.unsubscribe_cause else m.unsubscribe_intent end end,
     archived_by_us = excluded.status = 'archived' and (
         (m.status = 'archived' and m.archived_by_us)
@@ -184,7 +151,7 @@ where m.status = 'absent' or m.last_changed is null or excluded.last_changed is 
        and ((m.status, m.contact_id, m.unsubscribe_reason, m.source, m.timestamp_opt, m.timestamp_signup)
            is distinct from (excluded.status, excluded.contact_id, excluded.unsubscribe_reason,
                              excluded.source, excluded.timestamp_opt, excluded.timestamp_signup)
-            or m.unsubscribed_by is distinct from {_WHO}))
+            or m.unsubscribed_by is distinct from {WHO}))
 returning address_hash, status, unsubscribed_by, last_changed, (xmax = 0) as is_new
 """
 

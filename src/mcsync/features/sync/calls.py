@@ -173,7 +173,12 @@ _INTENTS = {
         update audience_members m set intent_at = coalesce(m.intent_at, now())
         where m.audience_id = :audience and m.address_hash = any(cast(:hashes as uuid[]))""",
     "unsubscribe": """
-        update audience_members m set unsubscribe_intent = t.cause, unsubscribe_intent_at = now()
+        update audience_members m set unsubscribe_intent = t.cause,
+            -- a call whose answer was lost explains what the one that repeats it finds
+            unsubscribe_intent_at = case
+                when m.unsubscribe_intent = t.cause
+                     and m.unsubscribe_intent_at > now() - interval '1 day'
+                then m.unsubscribe_intent_at else now() end
         from unnest(cast(:hashes as uuid[]), cast(:causes as text[])) as t(h, cause)
         where m.audience_id = :audience and m.address_hash = t.h""",
     "archive": """

@@ -45,9 +45,9 @@ _EXAMPLE: JsonDict = {
             "connected": True,
             "gone": False,
             "mirroredAt": "2026-11-23T05:00:02Z",
-            "summary": "Unsubscribed by somebody at Mailchimp or another integration since 2026-11-21"
+            "summary": "Unsubscribed by somebody at Mailchimp or another program since 2026-11-21"
             " 10:02 UTC. Wanted by Staff newsletter. Left alone: somebody at Mailchimp, or another"
-            " integration, unsubscribed them.",
+            " program, unsubscribed them.",
             "member": {
                 "status": "unsubscribed",
                 "since": "2026-11-21T10:02:11Z",
@@ -73,7 +73,7 @@ _EXAMPLE: JsonDict = {
                     "action": "skip",
                     "reason": "unsubscribed_by_others",
                     "unreadableFields": [],
-                    "explanation": "Wanted. Left alone: somebody at Mailchimp, or another integration,"
+                    "explanation": "Wanted. Left alone: somebody at Mailchimp, or another program,"
                     " unsubscribed them.",
                 }
             ],

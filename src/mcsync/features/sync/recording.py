@@ -74,13 +74,17 @@ update audience_members m set
     -- by us only if it was our call that changed it (sync.md 1)
     unsubscribed_by = case when not o.newer or (o.status = 'unsubscribed' and m.status = o.status)
                            then m.unsubscribed_by
-                           when o.status = 'unsubscribed' and (o.ours or o.action <> 'unsubscribe')
+                           when o.status = 'unsubscribed' and (
+                               o.ours or o.action <> 'unsubscribe'
+                               or o.last_changed >= date_trunc('second', m.unsubscribe_intent_at))
                            then 'us' end,
     unsubscribe_reason = case when o.newer and m.status is distinct from o.status then null
                               else m.unsubscribe_reason end,
     unsubscribe_cause = case when not o.newer or (o.status = 'unsubscribed' and m.status = o.status)
                              then m.unsubscribe_cause
-                             when o.status = 'unsubscribed' and (o.ours or o.action <> 'unsubscribe')
+                             when o.status = 'unsubscribed' and (
+                               o.ours or o.action <> 'unsubscribe'
+                               or o.last_changed >= date_trunc('second', m.unsubscribe_intent_at))
                              then o.cause end,
     unsubscribe_intent = null, unsubscribe_intent_at = null,
     archived_by_us = case when not o.newer then m.archived_by_us

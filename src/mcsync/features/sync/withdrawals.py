@@ -79,7 +79,11 @@ left join audience_members m on m.audience_id = :audience and m.address_hash = k
 """
 
 _INTEND = """
-update audience_members set unsubscribe_intent = 'withdrawal', unsubscribe_intent_at = now()
+update audience_members set unsubscribe_intent = 'withdrawal',
+    -- a call whose answer was lost explains what the one that repeats it finds
+    unsubscribe_intent_at = case
+        when unsubscribe_intent = 'withdrawal' and unsubscribe_intent_at > now() - interval '1 day'
+        then unsubscribe_intent_at else now() end
 where audience_id = :audience and address_hash = any(cast(:hashes as uuid[]))
 """
 
@@ -88,9 +92,11 @@ update audience_members m set status = t.status,
     last_changed = coalesce(t.changed, m.last_changed),
     -- by us only if it was our call that changed it (sync.md 1); where not, the next read tells
     unsubscribed_by = case when m.status = 'unsubscribed' then m.unsubscribed_by
-                           when t.ours then 'us' end,
+                           when t.ours or t.changed >= date_trunc('second', m.unsubscribe_intent_at)
+                           then 'us' end,
     unsubscribe_cause = case when m.status = 'unsubscribed' then m.unsubscribe_cause
-                             when t.ours then 'withdrawal' end,
+                             when t.ours or t.changed >= date_trunc('second', m.unsubscribe_intent_at)
+                           then 'withdrawal' end,
     unsubscribe_reason = case when m.status = 'unsubscribed' then m.unsubscribe_reason end,
     unsubscribe_intent = null, unsubscribe_intent_at = null, resubscribed_at = null, pushed_at = clock_timestamp()
 from unnest(cast(:hashes as uuid[]), cast(:statuses as text[]), cast(:changed as timestamptz[]),
