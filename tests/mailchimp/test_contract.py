@@ -23,6 +23,27 @@ pytestmark = pytest.mark.skipif(
 # objects, while every guide and recording shows plain texts.
 MEMBER = {"email_address": "a@x.org", "status_if_new": "subscribed"}
 ROW = {"email_address": "a@x.org", "status": "subscribed"}
+TAGS = {"tags": [{"name": "vip", "status": "active"}], "is_syncing": True}
+DEFINITION = {
+    "name": "Probe",
+    "permission_reminder": "Made-up addresses only.",
+    "email_type_option": False,
+    "double_optin": False,
+    "contact": {
+        "company": "Acme",
+        "address1": "1 Example Street",
+        "city": "Atlanta",
+        "state": "GA",
+        "zip": "30308",
+        "country": "US",
+    },
+    "campaign_defaults": {
+        "from_name": "Acme",
+        "from_email": "a@x.org",
+        "subject": "Not sent",
+        "language": "en",
+    },
+}
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 CALLS: dict[str, Callable[[MailchimpClient], Awaitable[object]]] = {
@@ -30,6 +51,9 @@ CALLS: dict[str, Callable[[MailchimpClient], Awaitable[object]]] = {
     "account": lambda c: c.account(),
     "audiences": lambda c: c.audiences(),
     "audience": lambda c: c.audience("l1"),
+    "create_audience": lambda c: c.create_audience(DEFINITION),
+    "delete_audience": lambda c: c.delete_audience("l1"),
+    "observe": lambda c: c.observe("POST", f"/lists/l1/members/{HASH}/tags", body=TAGS),
     "members": lambda c: c.members_page("l1", since_last_changed=NOW, status="subscribed"),
     "count": lambda c: c.count_members("l1", status="pending"),
     "member": lambda c: c.member("l1", HASH),
@@ -64,7 +88,7 @@ CALLS: dict[str, Callable[[MailchimpClient], Awaitable[object]]] = {
 # Enough of every answer for every call to read it.
 ANSWER = {"id": 1, "account_id": "a", "merge_id": 1, "tag": "T"}
 TEXT_IDS = {
-    *("audience", "member", "update", "put", "submit_batch", "batch_status"),
+    *("audience", "create_audience", "member", "update", "put", "submit_batch", "batch_status"),
     *("create_webhook", "update_webhook"),
 }
 

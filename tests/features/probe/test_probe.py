@@ -27,8 +27,8 @@ async def probed(world: World, **options: Any) -> Report:
     async def pause() -> None:
         await world.wait(2)
 
-    given: dict[str, Any] = {"domain": DOMAIN, "pause": pause} | options
-    return await service.probe(world.resources, world.actor, **given)
+    chosen: dict[str, Any] = {"domain": DOMAIN, "pause": pause} | options
+    return await service.probe(world.resources, world.actor, **chosen)
 
 
 def answers(report: Report) -> dict[str, str | None]:
@@ -184,6 +184,13 @@ class TestGoingWrong:
         assert told["admin_reason"] is None
         assert told["plain_listing"] == "without_archived"
         await world.sandbox.configure()  # the faults that are left go with the next reset
+
+    async def test_a_lost_answer_leaves_no_audience(self, world: World) -> None:
+        before = await lists(world)
+        await world.sandbox.fault("504_after", method="POST", path="^/lists$")
+        report = await probed(world)
+        assert answers(report)["plain_listing"] == "without_archived"
+        assert await lists(world) == before
 
     async def test_a_revoked_key_ends_it(self, world: World) -> None:
         async def revoke() -> None:

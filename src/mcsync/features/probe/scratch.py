@@ -10,6 +10,7 @@ from mcsync.mailchimp import (
     MailchimpClient,
     MailchimpError,
     RefusedError,
+    TransientError,
     path,
     subscriber_hash,
 )
@@ -21,6 +22,8 @@ NAME = "mcsync probe"
 async def make(client: MailchimpClient, *, domain: str, token: str, company: str) -> str:
     """Makes a scratch audience that sends nothing to anybody; answers its id.
 
+    Where the answer is lost, the audience is looked for by its name: none is left over unknown.
+
     Raises ``ConflictError`` (``audience_not_made``) where Mailchimp does not let the account make one.
     """
     definition = {
@@ -29,8 +32,8 @@ async def make(client: MailchimpClient, *, domain: str, token: str, company: str
         "email_type_option": False,
         "double_optin": False,
         "contact": {
-            "company": company or "mcsync", "address1": "Not an address", "city": "None",
-            "country": "US",
+            "company": company or "mcsync", "address1": "1 Example Street", "city": "Atlanta",
+            "state": "GA", "zip": "30308", "country": "US",
         },
         "campaign_defaults": {
             "from_name": "mcsync probe", "from_email": f"mcsync-probe@{domain}",
@@ -39,6 +42,12 @@ async def make(client: MailchimpClient, *, domain: str, token: str, company: str
     }  # fmt: skip
     try:
         return (await client.create_audience(definition)).id
+    except TransientError as error:
+        if error.outcome_unknown:
+            for audience in await client.audiences():
+                if audience.name == definition["name"]:
+                    return audience.id
+        raise
     except (CredentialError, InvalidRequestError, RefusedError) as error:
         if isinstance(error, CredentialError) and error.status != 403:
             raise
