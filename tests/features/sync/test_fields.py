@@ -11,6 +11,7 @@ import pytest
 from mcsync.core.auth import Actor, Role
 from mcsync.core.auth.scopes import scopes_of
 from mcsync.features.audiences import service as audiences
+from mcsync.features.preferences import service as preferences
 from mcsync.features.sync import explain, service
 from mcsync.features.sync.schemas import PreviewInput, PreviewView
 from tests.features.sync.world import World, counted
@@ -236,3 +237,23 @@ class TestFormats:
         entry = {"from": "attributes.v", "format": "YYYY-MM-DD"}
         await audiences.set_merge_fields(world.resources, world.actor, world.list_id, {"X": entry})
         assert counted(await world.sync(segment)) == {}
+
+
+async def test_an_opt_in_that_is_carried_out_at_once_tells_the_same(world: World) -> None:
+    await world.make_field("HIRED", "date")
+    await world.map_fields({"HIRED": "attributes.hired"})
+    await world.sync(await world.segment())
+    entity = await world.contact(ADA, opted=None)
+    await give(world, entity, hired="soon")
+    async with world.resources.db.transaction(world.org.id) as session:
+        await preferences.record(
+            session, world.actor, entity_type="employee", entity_id=entity, status="opted_in",
+            effective_at=None, source="console", proof={}, jobs=world.resources.jobs,
+        )  # fmt: skip
+    assert await world.live()
+    assert await world.status(ADA) == "subscribed"
+    (row,) = await world.sql("select id from sync_runs where immediate")
+    run = await service.get(world.resources, world.actor, row.id)
+    assert (run.counts.unreadable_fields, run.unreadable_by_field) == (1, {"HIRED": 1})
+    (change,) = await world.changes(run)
+    assert [field.problem for field in change.unreadable_fields] == ["not_a_date"]

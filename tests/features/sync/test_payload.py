@@ -10,7 +10,7 @@ import asyncpg
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
-from sqlalchemy.dialects import postgresql
+from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 from sqlalchemy.sql.elements import TextClause
 
 from mcsync.features.audiences.field_values import BLANKS, NUMBER_FORMATS, sent_as
@@ -89,7 +89,7 @@ VALUES = st.builds(
 
 def _positional(statement: TextClause, params: dict[str, Any]) -> tuple[str, list[Any]]:
     compiled = statement.bindparams(**params).compile(
-        dialect=postgresql.asyncpg.dialect(),  # type: ignore[no-untyped-call]
+        dialect=PGDialect_asyncpg(),  # type: ignore[no-untyped-call]
         compile_kwargs={"render_postcompile": True},
     )
     assert compiled.positiontup is not None

@@ -45,7 +45,6 @@ class Row:
     status: str
     wanted_status: str
     payload_tags: str
-    unreadable: str
     payload_hash: UUID | None
     feeder: UUID | None
     given_at: datetime | None
@@ -53,6 +52,7 @@ class Row:
     fields: str | None
     body: str
     signed: bool = False
+    unreadable: str = ""
 
     @property
     def brings_back(self) -> bool:
@@ -128,7 +128,6 @@ cand as materialized (select distinct mh from picked),
 select p.seq, d.mh, d.email, d.action, d.reason, d.status, d.wanted_status,
        array_to_string(array(select e.key from jsonb_each(d.payload) e where e.value <> '""'), ',')
            as payload_tags,
-       coalesce(array_to_string(d.unreadable, ','), '') as unreadable,
        d.payload_hash, d.feeder, d.given_at, d.old_hash,
        case when d.action = 'rename' or :requires_status then s.fields::text end as fields,
        case when d.action = 'unsubscribe'
@@ -146,7 +145,8 @@ select p.seq, d.mh, d.email, d.action, d.reason, d.status, d.wanted_status,
                     'timestamp_opt', {opted}, 'ip_opt', g.ip,
                     'timestamp_signup', case when g.signed then {signed_up} end)) end
             end::text as body,
-       coalesce(g.signed, false) as signed
+       coalesce(g.signed, false) as signed,
+       coalesce(array_to_string(d.unreadable, ','), '') as unreadable
 from picked p join decided d on d.mh = p.mh and d.action = p.planned
 left join proofs g on g.mh = d.mh
 cross join lateral (

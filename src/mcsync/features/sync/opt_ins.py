@@ -9,6 +9,7 @@ no guard, since it only ever adds or updates the addresses it was made for.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
@@ -71,23 +72,26 @@ where id = any(cast(:ids as uuid[])) and status = 'open'
 _DECIDE = """
 with cand as (select h as mh from unnest(cast(:hashes as uuid[])) as t(h)),
 {ctes}
-select mh, coalesce(feeder, holder) as contact_id, email, action, reason from decided
+select mh, coalesce(feeder, holder) as contact_id, email, action, reason, unreadable
+from decided
 where action = any(cast(:actions as text[])) and email is not null
 """
 
 _RUN = """
 insert into sync_runs (org_id, segment_id, audience_id, trigger, immediate, status, matched, planned,
-                       started_at, push_started_at)
-values (:org, :segment, :audience, 'opt_in', true, 'pushing', :matched, cast(:planned as jsonb), now(),
-        now())
+                       unreadable, warnings, started_at, push_started_at)
+values (:org, :segment, :audience, 'opt_in', true, 'pushing', :matched, cast(:planned as jsonb),
+        cast(:unreadable as jsonb), cast(:warnings as jsonb), now(), now())
 returning id
 """
 
 _CHANGES = """
-insert into sync_changes (org_id, run_id, seq, address_hash, contact_id, email, action, reason, state)
-select :org, :run, row_number() over (), mh, contact_id, email, action, reason, 'planned'
+insert into sync_changes (org_id, run_id, seq, address_hash, contact_id, email, action, reason,
+                          unreadable, state)
+select :org, :run, row_number() over (), mh, contact_id, email, action, reason, unreadable, 'planned'
 from json_to_recordset(cast(:rows as json))
-     as t(mh uuid, contact_id uuid, email text, action text, reason text)
+     as t(mh uuid, contact_id uuid, email text, action text, reason text,
+          unreadable jsonb)
 """
 
 
@@ -201,13 +205,21 @@ async def _store(
     if not rows:
         return None
     counted = {a: sum(1 for row in rows if row["action"] == a) for a in _ACTIONS}
-    counts = planner.Plan(xmin=0, full=False, matched=len(rows), planned=counted).counts()
+    unreadable = Counter(tag for row in rows for tag in row["unreadable"] or ())
+    plan = planner.Plan(
+        xmin=0, full=False, matched=len(rows), planned=counted, unreadable=dict(unreadable)
+    )
+    problems = decide.problems(ctx.scope)
+    for row in rows:
+        row["unreadable"] = {tag: problems[tag] for tag in row["unreadable"] or ()} or None
     base = {"org": ctx.scope.org_id}
     run = await session.execute(
         text(_RUN),
         {
             **base, "segment": ctx.scope.segment.id, "audience": ctx.scope.audience_id,
-            "matched": len(rows), "planned": orjson.dumps(counts).decode(),
+            "matched": len(rows), "planned": orjson.dumps(plan.counts()).decode(),
+            "unreadable": orjson.dumps(plan.unreadable).decode(),
+            "warnings": orjson.dumps(ctx.warnings).decode(),
         },
     )  # fmt: skip
     run_id: UUID = run.scalar_one()
