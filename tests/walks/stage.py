@@ -198,6 +198,7 @@ def valid_calls(tenant: Tenant) -> dict[str, Call]:
             }
         ),
         "subscribers_get_status": Call({**here, "email": tenant.email(1)}),
+        "subscribers_list_requests": Call({**here, "limit": "1"}),
         "subscribers_subscribe": Call(
             body={
                 **here,

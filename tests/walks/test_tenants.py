@@ -39,6 +39,7 @@ EMPTY = {
     "campaigns_list_available",
     "contacts_list",
     "audit_list",
+    "subscribers_list_requests",
     "transactional_list",
     "transactional_list_rejects",
 }
