@@ -101,6 +101,7 @@ def add(
     timeout: Annotated[
         int, typer.Option(min=1, max=3600, help="Seconds that one statement may take there.")
     ] = 300,
+    time_zone: TimeZoneOption = None,
     check: Annotated[bool, typer.Option(help="Read the first rows before it is stored.")] = True,
     organisation: OrgOption = None,
     as_json: AsJson = False,
@@ -115,7 +116,7 @@ def add(
         columns=_pairs(out, columns or [], "--map"),
         constants=_pairs(out, constants or [], "--set"),
         watermark_column=watermark, overlap=overlap, key_column=key, acknowledge=acknowledge,
-        snapshot=snapshot, timeout_seconds=timeout,
+        snapshot=snapshot, timeout_seconds=timeout, time_zone=time_zone,
     )  # fmt: skip
 
     async def work(resources: Resources) -> dict[str, Any]:
