@@ -14,6 +14,7 @@ from rich.console import Console
 from mcsync.cli.administration import acting
 from mcsync.cli.console import AsJson, Exit, OrgOption, Output, Yes, confirm, make_table, run
 from mcsync.cli.paging import dumped, every
+from mcsync.cli.upload import TimeZoneOption
 from mcsync.core.resources import Resources
 from mcsync.features.sources import service
 from mcsync.features.sources.pulls import Wish
@@ -196,9 +197,10 @@ def _show_counts(
     )
     if rejections:
         rows = [
-            [str(r["row"]), r["field"] or "-", r["code"], r["message"]] for r in rejections[:_SHOWN]
+            [str(r["row"]), "yes" if r["taken"] else "no", r["field"] or "-", r["code"], r["message"]]
+            for r in rejections[:_SHOWN]
         ]
-        console.print(make_table(("row", "field", "code", "what is wrong"), rows))
+        console.print(make_table(("row", "row taken", "field", "code", "what is wrong"), rows))
     if len(rejections) > _SHOWN:
         console.print(f"... and {len(rejections) - _SHOWN} more (--json shows up to 1,000)")
 

@@ -111,7 +111,7 @@ class UpsertInput(RequestModel):
     @model_validator(mode="wrap")
     @classmethod
     def _as_json(
-        cls, data: Any, handler: ModelWrapValidatorHandler[Self], info: ValidationInfo
+        cls, data: Any, handler: ModelWrapValidatorHandler[Self], _: ValidationInfo
     ) -> Self:
         """Text that cannot be stored is the problem of its contact, so the body is not refused for it."""
         return handler(data)

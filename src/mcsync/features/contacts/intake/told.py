@@ -94,9 +94,9 @@ def by_text(text: str, types: Mapping[str, str], addresses: Addresses) -> Withdr
     text = text.replace('\\"', '"')
     found: dict[str, str] = {}
     status = None
-    for name, value in _LOOSE.findall(text):
+    for name, quoted in _LOOSE.findall(text):
         plain = re.sub(r"[_-]", "", name.lower())
-        value = value.strip("\"'")
+        value = quoted.strip("\"'")
         if plain == "optstatus":
             status = opt_status_of(value) if status != "opted_out" else status
         else:
