@@ -42,6 +42,7 @@ from mcsync.features.contacts.schemas import (
     MAX_REPORTED,
     ConsentOutcomes,
     ContactDetail,
+    ContactInput,
     ContactPage,
     ContactView,
     ImportReportView,
@@ -81,27 +82,33 @@ class Counted:
 async def upsert(
     resources: Resources,
     actor: Actor,
-    contacts: Sequence[Mapping[str, Any]],
+    contacts: Sequence[ContactInput | Mapping[str, Any]],
     sink: ConsentSink,
     *,
     confirm_withdrawals: bool = False,
     time_zone: str | None = None,
 ) -> UpsertResult:
-    """Creates or changes contacts. What is wrong with one of them is in the answer.
+    """Creates or changes contacts, given as they came. What is wrong with one of them is in the answer.
 
     Raises ConflictError (``confirm_withdrawals``) and BadRequestError (``unknown_time_zone``).
     """
     zone = zone_of(time_zone)
+    given = [
+        contact.model_dump(by_alias=True, exclude_unset=True)
+        if isinstance(contact, ContactInput)
+        else contact
+        for contact in contacts
+    ]
     async with resources.db.transaction(actor.org_id) as session:
         stager = await row_stager(resources, session, zone)
         intake = ObjectIntake(stager, strict=True)
         await staging.create(session)
-        await staging.copy(session, _objects(intake, contacts))
+        await staging.copy(session, _objects(intake, given))
         counted, consent = await take(
             session, intake, stager, sink, confirm_withdrawals=confirm_withdrawals,
             channel="contacts.upsert", source="api", proof={},
         )  # fmt: skip
-        reported = await staging.first_reported(session, most=len(contacts) * 150)
+        reported = await staging.first_reported(session, most=len(given) * 150)
         audit.record(
             session,
             actor,

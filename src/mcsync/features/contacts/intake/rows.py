@@ -203,9 +203,9 @@ class RowStager:
         entity_id = row.text("entityId")
         if "entityId" in wrong:
             return entity_type, None
-        code = _text_code(entity_id) if entity_id else "missing_entity_id"
-        if code is not None:
-            problems.append(("entityId", code))
+        problem = _text_code(entity_id) if entity_id else "missing_entity_id"
+        if problem is not None:
+            problems.append(("entityId", problem))
             return entity_type, None
         return entity_type, entity_id
 
