@@ -197,7 +197,13 @@ def _show_counts(
     )
     if rejections:
         rows = [
-            [str(r["row"]), "yes" if r["taken"] else "no", r["field"] or "-", r["code"], r["message"]]
+            [
+                str(r["row"]),
+                "yes" if r["taken"] else "no",
+                r["field"] or "-",
+                r["code"],
+                r["message"],
+            ]
             for r in rejections[:_SHOWN]
         ]
         console.print(make_table(("row", "row taken", "field", "code", "what is wrong"), rows))

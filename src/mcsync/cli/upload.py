@@ -75,7 +75,13 @@ def show_rejections(console: Console, result: dict[str, Any], *, shown: int = 20
     found = result["rejections"]
     if found:
         rows = [
-            [str(r["line"]), "yes" if r["taken"] else "no", r["field"] or "-", r["code"], r["message"]]
+            [
+                str(r["line"]),
+                "yes" if r["taken"] else "no",
+                r["field"] or "-",
+                r["code"],
+                r["message"],
+            ]
             for r in found[:shown]
         ]
         console.print(make_table(("line", "row taken", "field", "code", "what is wrong"), rows))

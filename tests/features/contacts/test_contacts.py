@@ -142,7 +142,15 @@ class TestUpsert:
         assert "no address" not in str(answer)
 
     async def test_a_body_of_the_wrong_shape_is_422(self, editor: Caller) -> None:
-        for wrong in ([], [PERSON, "E-2"], [PERSON, None], [[PERSON]], PERSON, None, [PERSON] * 1001):
+        for wrong in (
+            [],
+            [PERSON, "E-2"],
+            [PERSON, None],
+            [[PERSON]],
+            PERSON,
+            None,
+            [PERSON] * 1001,
+        ):
             answer = await editor.mutate("contacts.upsert", contacts=wrong)
             assert answer.status_code == 422, wrong
         for more in ({"unknown": 1}, {"confirmWithdrawals": "yes"}, {"timeZone": 2}):

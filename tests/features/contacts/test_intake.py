@@ -224,7 +224,11 @@ class TestRows:
         assert taken == {"3": None, "4": None, "5": None, "6": None, "7": "opted_out"}
         # an opt-out holds even where its row is refused
         last = rows[-1]
-        assert (last["opt_status"], last["entity_id"], last["email"]) == ("opted_out", None, "h@n.example")
+        assert (last["opt_status"], last["entity_id"], last["email"]) == (
+            "opted_out",
+            None,
+            "h@n.example",
+        )
 
 
 class TestNdjson:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -11,7 +13,12 @@ from hypothesis import strategies as st
 
 from mcsync.core.errors import BadRequestError
 from mcsync.features.contacts.intake.times import Moments, zone_of
-from mcsync.features.contacts.intake.words import clearly_withdraws, opt_status_of
+from mcsync.features.contacts.intake.words import (
+    CLEAR_WITHDRAWALS,
+    WITHDRAWALS,
+    clearly_withdraws,
+    opt_status_of,
+)
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
@@ -43,11 +50,30 @@ class TestWords:
     def test_anything_else_is_not_understood(self, word: str) -> None:
         assert opt_status_of(word) is None
 
-    @pytest.mark.parametrize("word", ["false", "no", "0", "n", "off", "active", "", "out", "removed"])
+    @pytest.mark.parametrize(
+        "word", ["false", "no", "0", "n", "off", "active", "", "out", "removed"]
+    )
     def test_a_word_that_may_mean_other_things_is_clear_in_its_own_column_only(
         self, word: str
     ) -> None:
         assert not clearly_withdraws(word)
+
+    def test_the_words_in_the_docs_are_those_of_the_code(self) -> None:
+        table = (Path(__file__).parents[3] / "docs/consent-in-files.md").read_text("utf-8")
+        clear, others = (
+            next(line for line in table.splitlines() if line.endswith(ending))
+            for ending in ("the **clear** words |", "in the column `optStatus` |")
+        )
+        documented = {
+            kind: {"".join(word.replace("'", "").replace("-", " ").replace("_", " ").split())
+                   for word in re.findall(r"`([^`]+)`", line.split("|")[1])}
+            for kind, line in (("clear", clear), ("others", others))
+        }  # fmt: skip
+        assert all(map(clearly_withdraws, documented["clear"]))
+        assert {opt_status_of(word) for word in documented["others"]} == {"opted_out"}
+        unaccented = {"desabonne", "desinscrit", "nao", "00"}
+        assert CLEAR_WITHDRAWALS - unaccented == documented["clear"]
+        assert WITHDRAWALS - CLEAR_WITHDRAWALS - unaccented == documented["others"]
 
     @given(st.text(max_size=30))
     def test_no_other_word_opts_anybody_in(self, word: str) -> None:
@@ -95,7 +121,9 @@ class TestTimes:
     def test_what_cannot_be_told_is_reported(self, text: str) -> None:
         assert read(text) is None
 
-    @pytest.mark.parametrize("name", ["", "Berlin", "CEST", "Europe/Atlantis", "../etc/passwd", "\0", "+02:00"])
+    @pytest.mark.parametrize(
+        "name", ["", "Berlin", "CEST", "Europe/Atlantis", "../etc/passwd", "\0", "+02:00"]
+    )
     def test_an_unknown_zone_is_refused(self, name: str) -> None:
         with pytest.raises(BadRequestError) as error:
             zone_of(name)

@@ -49,7 +49,7 @@ class TestCsv:
             (f"employee,E-1,opted_out,{EMAIL}", "wrong_column_count"),
             (f"employee,E-1,{EMAIL},opted_out,Roma,IT,Rome, Italy", "wrong_column_count"),
             (f"E-1,{EMAIL},Unsubscribed,a,b,c,d,e", "wrong_column_count"),
-            (f"1,employee,E-1,,do not contact,Roma,IT", "wrong_column_count"),
+            ("1,employee,E-1,,do not contact,Roma,IT", "wrong_column_count"),
             (f'employee,E-1,{EMAIL},opted_out,"Roma,IT', "unclosed_quote"),
             # one value is wrong
             (f"employee,E-1,{EMAIL},opted_out,{LONG},IT", "too_long"),
@@ -179,7 +179,9 @@ class TestObjects:
         assert (answer["received"], answer["consent"]["optedOut"]) == (1, 1)
         assert await statuses(known) == ["opted_out", "opted_in"]
         await known.says("opted_in", "E-1")
-        answer = await known.upserted(contact, {"entityType": "vendor", "entityId": "V", "email": ""})
+        answer = await known.upserted(
+            contact, {"entityType": "vendor", "entityId": "V", "email": ""}
+        )
         assert answer["created"] == 1
         assert await statuses(known) == ["opted_out", "opted_in"]
 
@@ -264,7 +266,8 @@ class TestGuard:
         return {"guard_removals_min": 3, "guard_removals_share": 0.1}
 
     @pytest.mark.parametrize(
-        "row", ["robot,C{n},c{n}@n.example,opted_out,,", "employee,C{n},c{n}@n.example,x,,,,opted_out"]
+        "row",
+        ["robot,C{n},c{n}@n.example,opted_out,,", "employee,C{n},c{n}@n.example,x,,,,opted_out"],
     )
     async def test_refused_rows_count_too(self, editor: Caller, row: str) -> None:
         await editor.upserted(

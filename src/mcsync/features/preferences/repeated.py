@@ -39,7 +39,9 @@ where s.opt_status = 'opted_out' and s.code is not null and s.address_key is not
 group by 1, 2
 """
 
-_ANY: Final = "select exists (select from stated_opt_outs where org_id = :org and channel = :channel)"
+_ANY: Final = (
+    "select exists (select from stated_opt_outs where org_id = :org and channel = :channel)"
+)
 
 _MARK_ENTITIES: Final = f"""
 update {{staged}} t set repeated = true

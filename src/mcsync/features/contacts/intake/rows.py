@@ -244,9 +244,7 @@ class RowStager:
         return status, source, moment
 
 
-def _carry(
-    lines: Sequence[dict[str, str]], withdrawal: Withdrawal, addresses: Addresses
-) -> None:
+def _carry(lines: Sequence[dict[str, str]], withdrawal: Withdrawal, addresses: Addresses) -> None:
     """Writes a withdrawal into the lines that report its row: the entity into the first of them."""
     for place, cells in enumerate(lines):
         email = withdrawal.emails[place] if place < len(withdrawal.emails) else None

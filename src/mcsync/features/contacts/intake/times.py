@@ -80,9 +80,7 @@ class Moments:
         if self._zone is None:
             return read.replace(tzinfo=UTC) - _EARLIEST_ZONE
         # an hour that the clocks repeat, or leave out, has two readings
-        return min(
-            read.replace(tzinfo=self._zone, fold=fold).astimezone(UTC) for fold in (0, 1)
-        )
+        return min(read.replace(tzinfo=self._zone, fold=fold).astimezone(UTC) for fold in (0, 1))
 
 
 def _parsed(text: str) -> datetime | None:
