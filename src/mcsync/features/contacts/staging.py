@@ -58,16 +58,18 @@ where s.code is null and s.provided & {_EMAIL} = 0
   and c.org_id = :org and c.entity_type = s.entity_type and c.entity_id = s.entity_id
 """
 _NO_ADDRESS = f"""
-update {STAGED} s set code = coalesce((select min(p.code) from {STAGED} p
-                                       where p.line = s.line and p.field = 'email'), 'missing_email'),
-       field = 'email'
-where s.code is null and s.provided & {_EMAIL} = 0
+update {STAGED} s set code = coalesce(p.code, 'missing_email'), field = 'email'
+from {STAGED} r
+left join (select line, min(code) as code from {STAGED} where code is not null and field = 'email'
+           group by 1) p on p.line = r.line
+where r.ctid = s.ctid and s.code is null and s.provided & {_EMAIL} = 0
 """
-_TAKEN = f"exists (select from {STAGED} t where t.line = s.line and t.code is null)"
+# A line has at most one row to take, beside any number of problems.
 _REPORTED = f"""
 select distinct s.line, coalesce(s.field, 'consentGivenAt') as field, coalesce(s.code, s.note) as code,
-       {_TAKEN} as taken
-from {STAGED} s where s.code is not null or s.note is not null
+       t.line is not null as taken
+from {STAGED} s left join {STAGED} t on t.line = s.line and t.code is null
+where s.code is not null or s.note is not null
 """
 
 # An erased person stays away under their own id, and under the address, unless a living contact holds it:
@@ -286,7 +288,8 @@ async def refused(session: AsyncSession) -> int:
     counted = await session.scalar(
         text(
             f"""select count(distinct s.line) from {STAGED} s
-                where s.code is not null and not {_TAKEN}"""
+                where s.code is not null
+                  and not exists (select from {STAGED} t where t.line = s.line and t.code is null)"""
         )
     )
     return counted or 0
