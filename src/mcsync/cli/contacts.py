@@ -16,6 +16,7 @@ from mcsync.cli.upload import (
     FileArgument,
     MapOption,
     SetOption,
+    TimeZoneOption,
     Upload,
     choice_of,
     show_rejections,
@@ -39,6 +40,7 @@ def import_(
     confirm_withdrawals: Annotated[
         bool, typer.Option(help="Go on although suspiciously many contacts would be withdrawn.")
     ] = False,
+    time_zone: TimeZoneOption = None,
     organisation: OrgOption = None,
     as_json: AsJson = False,
 ) -> None:
@@ -52,7 +54,7 @@ def import_(
         with given.body() as body:
             result = await service.import_file(
                 resources, actor, body, given.kind, PreferencesConsentSink(resources, actor),
-                confirm_withdrawals=confirm_withdrawals, choice=choice,
+                confirm_withdrawals=confirm_withdrawals, choice=choice, time_zone=time_zone,
             )  # fmt: skip
         return dumped(result)
 

@@ -16,6 +16,7 @@ from mcsync.cli.upload import (
     FileArgument,
     MapOption,
     SetOption,
+    TimeZoneOption,
     Upload,
     choice_of,
     show_rejections,
@@ -38,6 +39,7 @@ def import_(
     confirm_withdrawals: Annotated[
         bool, typer.Option(help="Go on although suspiciously many contacts would be withdrawn.")
     ] = False,
+    time_zone: TimeZoneOption = None,
     organisation: OrgOption = None,
     as_json: AsJson = False,
 ) -> None:
@@ -50,8 +52,8 @@ def import_(
         actor = await acting(resources, organisation)
         with given.body() as body:
             result = await importing.import_file(
-                resources, actor, body, given.kind,
-                confirm_withdrawals=confirm_withdrawals, choice=choice,
+                resources, actor, body, given.kind, confirm_withdrawals=confirm_withdrawals,
+                choice=choice, time_zone=time_zone,
             )  # fmt: skip
         return dumped(result)
 

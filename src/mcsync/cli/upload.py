@@ -59,6 +59,15 @@ def choice_of(mapped: list[str] | None, constants: list[str] | None, columns: st
     return Choice(mapped or (), constants or (), None if columns is None else [columns])
 
 
+TimeZoneOption = Annotated[
+    str | None,
+    typer.Option(
+        help="IANA name of the zone of times of consent without an offset, such as Europe/Berlin."
+        " Without it they count as the earliest moment they can be."
+    ),
+]
+
+
 class Upload:
     """A file that was named on the command line; ``-`` is standard input. Ends the command if there is none."""
 
@@ -123,7 +132,16 @@ def show_rejections(console: Console, result: dict[str, Any], *, shown: int = 20
     """The rows that an import reports, for people."""
     found = result["rejections"]
     if found:
-        rows = [[str(r["line"]), r["field"] or "-", r["code"], r["message"]] for r in found[:shown]]
-        console.print(make_table(("line", "field", "code", "what is wrong"), rows))
+        rows = [
+            [
+                str(r["line"]),
+                "yes" if r["taken"] else "no",
+                r["field"] or "-",
+                r["code"],
+                r["message"],
+            ]
+            for r in found[:shown]
+        ]
+        console.print(make_table(("line", "row taken", "field", "code", "what is wrong"), rows))
     if len(found) > shown:
         console.print(f"... and more; all of them: GET {result['report']}")

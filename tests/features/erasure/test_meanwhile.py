@@ -178,8 +178,8 @@ class TestASyncOfThatVeryPerson:
         run = await world.sync(await world.segment())
         claimed = await _claimed(world, run.id)
         row = calls.Row(
-            1, UUID(subscriber_hash(ADA)), ADA, "add", "new", "absent", "subscribed", "", "", None,
-            None, None, None, None, "", signed=False,
+            1, UUID(subscriber_hash(ADA)), ADA, "add", "new", "absent", "subscribed", "", None, None,
+            None, None, None, "", False,
         )  # fmt: skip
         await acts.erase(person)
         async with world.resources.db.transaction(world.org.id) as session:

@@ -72,5 +72,13 @@ def column_choice(
 
 
 ChoiceDep = Annotated[Choice, Depends(column_choice)]
+TimeZone = Annotated[
+    str | None,
+    Query(
+        alias="timeZone",
+        max_length=100,
+        description="IANA name of the zone of the times that have no offset, such as `Europe/Berlin`.",
+    ),
+]
 RefusalsDep = Annotated[RefusalReader, Depends(refusal_reader)]
 ConsentSinkDep = Annotated[ConsentSink, Depends(consent_sink)]

@@ -27,6 +27,8 @@ for _row in (
     ("unknown_charset", 415, "The charset is not known",
      "Declare one that is, such as windows-1252, or send UTF-8."),
     ("unreadable_file", 415, "Files of this kind are not read", "Save it as .xlsx or as CSV in UTF-8."),
+    ("unknown_time_zone", 400, "There is no such time zone",
+     "Send the IANA name of a zone, such as Europe/Berlin, or UTC."),
     ("contact_not_found", 404, "No such contact", "Send it with contacts.upsert first."),
     ("confirm_withdrawals", 409, "Suspiciously many contacts would be withdrawn",
      "Check the file. If it is right, repeat it with confirmWithdrawals=true."),

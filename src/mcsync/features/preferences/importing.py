@@ -21,6 +21,7 @@ from mcsync.features.contacts.consent import ConsentCounts
 from mcsync.features.contacts.files import opened
 from mcsync.features.contacts.intake.addresses import Addresses
 from mcsync.features.contacts.intake.columns import Choice, Columns
+from mcsync.features.contacts.intake.times import zone_of
 from mcsync.features.contacts.schemas import MAX_REPORTED
 from mcsync.features.contacts.service import reported_line
 from mcsync.features.preferences import repository
@@ -29,6 +30,7 @@ from mcsync.features.preferences.schemas import PreferenceImportReport, Preferen
 from mcsync.features.preferences.service import PreferencesConsentSink
 
 _AS_IT_IS: Final = Choice()
+_CHANNEL: Final = "preferences.import"
 _OURS: Final = "preferences/"
 """Before the kind of a stored report, which tells it from those of contacts.import."""
 
@@ -41,14 +43,17 @@ async def import_file(
     *,
     confirm_withdrawals: bool = False,
     choice: Choice = _AS_IT_IS,
+    time_zone: str | None = None,
 ) -> PreferenceImportResult:
     """Takes a file of any size, all of it or nothing; memory does not grow with it.
 
-    ``choice``: what the caller says about the columns. Raises UnsupportedMediaError, BadRequestError for a
-    file that cannot be read at all, TooLargeError for a workbook, and ConflictError
-    (``confirm_withdrawals``). Whatever is wrong with single rows is in the answer.
+    ``choice``: what the caller says about the columns. ``time_zone``: of the times of consent that name none.
+    Raises UnsupportedMediaError, BadRequestError for a file that cannot be read at all or a zone that is none,
+    TooLargeError for a workbook, and ConflictError (``confirm_withdrawals``). Whatever is wrong with single
+    rows is in the answer.
     """
     columns = Columns.of(choice, FIELDS, attributes=False)
+    zone = zone_of(time_zone)
     file = await opened(body, content_type)
     import_id = uuid7()
     async with resources.db.transaction(actor.org_id) as session:
@@ -56,6 +61,7 @@ async def import_file(
             Addresses(await resources.hash_keys.hash_key(session)),
             resources.clock,
             entity_keys=True,
+            zone=zone,
         )
         intake = file.intake(STATEMENTS, stager, columns)
         await staging.create(session)
@@ -84,7 +90,7 @@ async def import_file(
     return PreferenceImportResult(
         id=import_id,
         **counts,
-        rejections=[reported_line(*row) for row in reported],
+        rejections=[reported_line(row) for row in reported],
         report=f"/mailchimp/preferences/getImport?id={import_id}",
     )
 
@@ -101,10 +107,11 @@ async def _record(
     await staging.refuse_duplicates(session)
     sink = PreferencesConsentSink(resources, actor, own_proof=True)
     if not confirm_withdrawals:
-        await sink.guard_withdrawals(session, staging.STAGED)
+        await sink.guard_withdrawals(session, staging.STAGED, channel=_CHANNEL)
     return await sink.apply_staged(
-        session, staging.STAGED, default_source="import", proof={"importId": str(import_id)}
-    )
+        session, staging.STAGED, channel=_CHANNEL, default_source="import",
+        proof={"importId": str(import_id)},
+    )  # fmt: skip
 
 
 async def get_import(
@@ -126,6 +133,6 @@ async def get_import(
         **report.counts,
         kind=report.kind.removeprefix(_OURS),
         created_at=report.created_at,
-        items=[reported_line(row.line, row.field, row.code) for row in rows],
+        items=[reported_line(row) for row in rows],
         next_cursor=encode_cursor(rows[-1].line, rows[-1].field) if more else None,
     )

@@ -16,9 +16,9 @@ from mcsync.features.contacts.intake.rows import (
     MAX_TEXT,
     STANDARD_FIELDS,
     TYPES,
-    opt_status_of,
     unreadable,
 )
+from mcsync.features.contacts.intake.words import opt_status_of
 
 _NOT_LETTER: Final = re.compile(r"[\s_-]+")
 _ATTRIBUTE: Final = "attributes."

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Final
 
 from mcsync.features.contacts.intake.columns import Columns, Target, lacking, same
-from mcsync.features.contacts.intake.rows import Problem, opt_status_of
+from mcsync.features.contacts.intake.rows import Problem
+from mcsync.features.contacts.intake.words import opt_status_of
 
 _MOST_NAMES: Final = 10_000
 
