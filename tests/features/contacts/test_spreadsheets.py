@@ -404,6 +404,8 @@ class TestColumns:
             ({"set": "entityType:employee"}, "duplicate_column"),
             ({"map": "E-Mail:emial"}, "invalid_mapping"),
             ({"map": "E-Mail"}, "invalid_mapping"),
+            ({"map": " , "}, "invalid_mapping"),
+            ({"columns": ""}, "invalid_mapping"),
             ({"map": ":email"}, "invalid_mapping"),
             ({"map": "Mail:lastName,mail :firstName"}, "invalid_mapping"),
             ({"map": "Mail:attributes."}, "invalid_mapping"),
@@ -449,7 +451,7 @@ class TestColumns:
         answer = await editor.stated(text, **given)
         assert (answer.status_code, answer.json()["code"]) == (400, "unknown_columns")
         assert "number 4." in answer.json()["detail"]
-        for more in ({"map": given["map"] + ",Notiz:"}, {"columns": ""}):
+        for more in ({"map": given["map"] + ",Notiz:"}, {"columns": "optStatus"}):
             answer = await editor.stated(text, **(given | more))
             assert answer.status_code == 200, answer.text
         assert (await editor.preference("E-1"))["status"] == "opted_out"

@@ -59,7 +59,7 @@ _IMPORT_BODY = {
                 '"email": "zoe.lindqvist@nordlicht-werke.example", "firstName": "Zoë", '
                 '"attributes": {"costCentre": "4711"}}\n',
             },
-            XLSX: _FILE,
+            XLSX: {**_FILE, "example": "(the bytes of people.xlsx, which begin with PK)"},
         },
     }
 }

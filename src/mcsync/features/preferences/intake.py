@@ -99,7 +99,7 @@ class StatementHeader(Header):
             places = sorted(place - len(self.constants) + 1 for place in self.attributes.values())
             raise BadRequestError(
                 f"Columns that preferences.import does not take: number {', '.join(map(str, places))}. It"
-                f" takes {', '.join(FIELDS)}. Leave a column out with map=NAME: or all others with columns=.",
+                f" takes {', '.join(FIELDS)}. Leave a column out with map=NAME: or all of them with columns=optStatus.",
                 code="unknown_columns",
             )
 

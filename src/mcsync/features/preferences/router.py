@@ -50,7 +50,7 @@ _IMPORT_BODY = {
                 '"consentSource": "intranet form", "consentGivenAt": "2026-11-20T08:30:00Z", '
                 '"ipAddress": "192.0.2.17"}\n',
             },
-            XLSX: _FILE,
+            XLSX: {**_FILE, "example": "(the bytes of people.xlsx, which begin with PK)"},
         },
     }
 }

@@ -124,7 +124,10 @@ def _entries(parameter: str, given: Sequence[str]) -> Iterator[tuple[int, str]]:
         rows = list(csv.reader(given, skipinitialspace=True, strict=True))
     except csv.Error:
         _refuse(f"A double quote in {parameter} is never closed, or is followed by more text.")
-    return enumerate((entry for row in rows for entry in row if entry.strip()), 1)
+    entries = [entry for row in rows for entry in row if entry.strip()]
+    if len(given) and not entries:
+        _refuse(f"{parameter} is empty; leave it out, or write an entry.")
+    return enumerate(entries, 1)
 
 
 @dataclass(frozen=True, slots=True)
