@@ -11,7 +11,7 @@ from rich.console import Console
 from mcsync.cli.administration import acting
 from mcsync.cli.console import AsJson, Exit, OrgOption, Output, run
 from mcsync.cli.paging import dumped
-from mcsync.cli.upload import Upload, show_rejections
+from mcsync.cli.upload import TimeZoneOption, Upload, show_rejections
 from mcsync.core.resources import Resources
 from mcsync.features.preferences import importing
 
@@ -26,6 +26,7 @@ def import_(
     confirm_withdrawals: Annotated[
         bool, typer.Option(help="Go on although suspiciously many contacts would be withdrawn.")
     ] = False,
+    time_zone: TimeZoneOption = None,
     organisation: OrgOption = None,
     as_json: AsJson = False,
 ) -> None:
@@ -37,8 +38,9 @@ def import_(
         actor = await acting(resources, organisation)
         with given.body() as body:
             result = await importing.import_file(
-                resources, actor, body, given.kind, confirm_withdrawals=confirm_withdrawals
-            )
+                resources, actor, body, given.kind, confirm_withdrawals=confirm_withdrawals,
+                time_zone=time_zone,
+            )  # fmt: skip
         return dumped(result)
 
     result = run(out, work)

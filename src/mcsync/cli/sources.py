@@ -14,6 +14,7 @@ from rich.console import Console
 from mcsync.cli.administration import acting
 from mcsync.cli.console import AsJson, Exit, OrgOption, Output, Yes, confirm, make_table, run
 from mcsync.cli.paging import dumped, every
+from mcsync.cli.upload import TimeZoneOption
 from mcsync.core.resources import Resources
 from mcsync.features.sources import service
 from mcsync.features.sources.pulls import Wish
@@ -101,6 +102,7 @@ def add(
     timeout: Annotated[
         int, typer.Option(min=1, max=3600, help="Seconds that one statement may take there.")
     ] = 300,
+    time_zone: TimeZoneOption = None,
     check: Annotated[bool, typer.Option(help="Read the first rows before it is stored.")] = True,
     organisation: OrgOption = None,
     as_json: AsJson = False,
@@ -115,7 +117,7 @@ def add(
         columns=_pairs(out, columns or [], "--map"),
         constants=_pairs(out, constants or [], "--set"),
         watermark_column=watermark, overlap=overlap, key_column=key, acknowledge=acknowledge,
-        snapshot=snapshot, timeout_seconds=timeout,
+        snapshot=snapshot, timeout_seconds=timeout, time_zone=time_zone,
     )  # fmt: skip
 
     async def work(resources: Resources) -> dict[str, Any]:
@@ -195,9 +197,16 @@ def _show_counts(
     )
     if rejections:
         rows = [
-            [str(r["row"]), r["field"] or "-", r["code"], r["message"]] for r in rejections[:_SHOWN]
+            [
+                str(r["row"]),
+                "yes" if r["taken"] else "no",
+                r["field"] or "-",
+                r["code"],
+                r["message"],
+            ]
+            for r in rejections[:_SHOWN]
         ]
-        console.print(make_table(("row", "field", "code", "what is wrong"), rows))
+        console.print(make_table(("row", "row taken", "field", "code", "what is wrong"), rows))
     if len(rejections) > _SHOWN:
         console.print(f"... and {len(rejections) - _SHOWN} more (--json shows up to 1,000)")
 

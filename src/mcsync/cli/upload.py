@@ -7,8 +7,9 @@ import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
@@ -16,6 +17,15 @@ from mcsync.cli.console import Exit, Output, make_table
 
 _CHUNK = 256 * 1024
 _TYPES = {".csv": "text/csv", ".ndjson": "application/x-ndjson", ".jsonl": "application/x-ndjson"}
+
+
+TimeZoneOption = Annotated[
+    str | None,
+    typer.Option(
+        help="IANA name of the zone of times of consent without an offset, such as Europe/Berlin."
+        " Without it they count as the earliest moment they can be."
+    ),
+]
 
 
 class Upload:
@@ -64,7 +74,16 @@ def show_rejections(console: Console, result: dict[str, Any], *, shown: int = 20
     """The rows that an import reports, for people."""
     found = result["rejections"]
     if found:
-        rows = [[str(r["line"]), r["field"] or "-", r["code"], r["message"]] for r in found[:shown]]
-        console.print(make_table(("line", "field", "code", "what is wrong"), rows))
+        rows = [
+            [
+                str(r["line"]),
+                "yes" if r["taken"] else "no",
+                r["field"] or "-",
+                r["code"],
+                r["message"],
+            ]
+            for r in found[:shown]
+        ]
+        console.print(make_table(("line", "row taken", "field", "code", "what is wrong"), rows))
     if len(found) > shown:
         console.print(f"... and more; all of them: GET {result['report']}")

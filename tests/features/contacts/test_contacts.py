@@ -83,19 +83,33 @@ class TestUpsert:
         assert found["attributes"] == {"a": "1"}
         assert found["version"] == 2
 
-    async def test_an_address_left_out_is_kept_but_cannot_be_cleared(self, editor: Caller) -> None:
+    async def test_an_address_left_out_is_kept(self, editor: Caller) -> None:
         await editor.upserted(PERSON)
         names = {key: value for key, value in PERSON.items() if key != "email"}
-        changed = await editor.upserted(
-            names | {"firstName": "Ada"},
-            names | {"entityId": "new"},
-            *({**PERSON, "firstName": "Bo", "email": cleared} for cleared in (None, "", " ")),
-        )
-        assert counts(changed) == (5, 0, 1, 0, 4)
-        assert codes(changed) == [(index, "email", "missing_email") for index in (1, 2, 3, 4)]
+        changed = await editor.upserted(names | {"firstName": "Ada"}, names | {"entityId": "new"})
+        assert counts(changed) == (2, 0, 1, 0, 1)
+        assert codes(changed) == [(1, "email", "missing_email")]
         found = await editor.contact()
         assert (found["firstName"], found["email"]) == ("Ada", PERSON["email"])
         assert counts(await editor.upserted(names)) == (1, 0, 0, 1, 0)
+
+    @pytest.mark.parametrize("blank", [None, "", " \u00a0"])
+    async def test_a_blank_address_clears_it(
+        self, editor: Caller, onlooker: asyncpg.Connection, blank: str | None
+    ) -> None:
+        await editor.upserted(PERSON | {"employmentStatus": "active"})
+        left = PERSON | {"email": blank, "employmentStatus": "terminated"}
+        assert counts(await editor.upserted(left)) == (1, 0, 1, 0, 0)
+        found = await editor.contact()
+        assert (found["email"], found["employmentStatus"]) == (None, "terminated")
+        former = await onlooker.fetch("select email from contact_addresses")
+        assert [row["email"] for row in former] == [PERSON["email"]]
+        assert counts(await editor.upserted(left)) == (1, 0, 0, 1, 0)
+        names = {key: value for key, value in PERSON.items() if key != "email"}
+        assert counts(await editor.upserted(names | {"firstName": "Ada"})) == (1, 0, 1, 0, 0)
+        assert counts(await editor.upserted(PERSON)) == (1, 0, 1, 0, 0)
+        assert (await editor.contact())["email"] == PERSON["email"]
+        assert await onlooker.fetchval("select count(*) from contact_addresses") == 0
 
     async def test_contacts_may_differ_in_what_they_leave_out(self, editor: Caller) -> None:
         other = PERSON | {"entityId": "E-2", "email": "bo@nordlicht-werke.example"}
@@ -116,27 +130,68 @@ class TestUpsert:
             PERSON | {"entityId": "E-4", "firstName": "x" * 256},
             PERSON,
         )
-        assert counts(answer) == (5, 1, 0, 0, 4)
+        assert counts(answer) == (5, 2, 0, 0, 3)
         assert codes(answer) == [
             (1, "email", "invalid_email"),
-            (2, "email", "missing_email"),
             (2, "entityId", "missing_entity_id"),
             (2, "entityType", "unknown_entity_type"),
             (3, "firstName", "too_long"),
             (4, "entityId", "duplicate_entity_id"),
         ]
+        assert [row["taken"] for row in answer["rejections"]] == [False, False, False, True, False]
         assert "no address" not in str(answer)
 
     async def test_a_body_of_the_wrong_shape_is_422(self, editor: Caller) -> None:
         for wrong in (
             [],
-            [PERSON | {"unknown": 1}],
-            [PERSON | {"email": 5}],
-            [PERSON | {"attributes": {"nested": {"a": 1}}}],
+            [PERSON, "E-2"],
+            [PERSON, None],
+            [[PERSON]],
+            PERSON,
+            None,
             [PERSON] * 1001,
         ):
             answer = await editor.mutate("contacts.upsert", contacts=wrong)
             assert answer.status_code == 422, wrong
+        for more in ({"unknown": 1}, {"confirmWithdrawals": "yes"}, {"timeZone": 2}):
+            answer = await editor.mutate("contacts.upsert", {"contacts": [PERSON]} | more)
+            assert answer.status_code == 422, more
+
+    async def test_a_wrong_type_is_the_problem_of_its_contact_and_of_its_field(
+        self, editor: Caller
+    ) -> None:
+        others = [PERSON | {"entityId": f"E-{n}", "email": f"p{n}@n.example"} for n in range(2, 9)]
+        await editor.upserted(*(other | {"firstName": "Old"} for other in others))
+        answer = await editor.upserted(
+            PERSON,
+            others[0] | {"firstName": 5, "lastName": "New"},
+            others[1] | {"email": 5, "lastName": "New"},
+            others[2] | {"attributes": {"nested": {"a": 1}, "b": 1}, "lastName": "New"},
+            others[3] | {"attributes": [1], "lastName": "New"},
+            others[4] | {"firstname": "Known", "unknown": 1, "lastName": "New"},
+            others[5] | {"firstName": "NUL\0", "attributes": {"big": 10**30}, "lastName": "New"},
+            others[6] | {"entityId": ["E-8"]},
+            {"entityType": True, "entityId": "E-9", "email": "p9@n.example"},
+        )
+        assert counts(answer) == (9, 1, 6, 0, 2)
+        assert codes(answer) == [
+            (1, "firstName", "invalid_type"),
+            (2, "email", "invalid_type"),
+            (3, "attributes.nested", "invalid_attribute"),
+            (4, "attributes", "invalid_type"),
+            (5, None, "unknown_field"),
+            (6, "attributes.big", "invalid_attribute"),
+            (6, "firstName", "nul_character"),
+            (7, "entityId", "invalid_type"),
+            (8, "entityType", "invalid_type"),
+        ]
+        assert [row["taken"] for row in answer["rejections"]] == [True] * 7 + [False] * 2
+        for n in range(2, 8):
+            found = await editor.contact(f"E-{n}")
+            assert found["lastName"] == "New"
+            assert found["firstName"] == ("Known" if n == 6 else "Old")
+            assert found["email"] == f"p{n}@n.example"
+        assert (await editor.contact("E-4"))["attributes"] == {"b": 1}
 
     async def test_a_thousand_with_much_in_them_fit(self, editor: Caller) -> None:
         people = [

@@ -156,10 +156,12 @@ class TestFile:
         )
         assert counts(answer) == (2, 0, 1, 0, 1)
         assert codes(answer) == [(2, "email", "missing_email")]
-        answer = await editor.took(f"{HEAD},lastName\nemployee,E-1,,X\n")
-        assert codes(answer) == [(2, "email", "missing_email")]
         found = await editor.contact()
         assert (found["lastName"], found["email"]) == ("L", "a@n.example")
+        answer = await editor.took(f"{HEAD},lastName\nemployee,E-1,,X\n")
+        assert counts(answer) == (1, 0, 1, 0, 0)
+        found = await editor.contact()
+        assert (found["lastName"], found["email"]) == ("X", None)
 
     async def test_of_rows_about_the_same_contact_the_first_right_one_is_taken(
         self, editor: Caller

@@ -92,7 +92,7 @@ async def test_ndjson_too(known: Caller) -> None:
         known, "\n".join(json.dumps(row) for row in rows), "application/x-ndjson; charset=utf-8"
     )
     assert told(answer) == {"received": 3, "optedIn": 1, "rejected": 2}
-    assert codes(answer) == [(2, None, "unknown_field"), (3, "optStatus", "invalid_type")]
+    assert codes(answer) == [(2, None, "unknown_field"), (3, "optStatus", "invalid_consent")]
     assert (await known.preference())["proof"]["evidence"] == 'Zoë said "yes"\tand\\or so'
 
 
@@ -108,7 +108,7 @@ async def test_what_is_wrong_is_reported_row_by_row_and_keeps_no_other_out(known
             f"employee,E-5,opted_in,,,{'x' * 501},,300.1.1.1,",
             "employee,E-1,opted_in,,,,,,",
             "robot,,opted_in,,,,,,",
-            "employee,E-6,opted_in",
+            "employee,E-6,opted_in,,,,,,,more",
         ),
     )
     assert told(answer) == {"received": 9, "optedIn": 1, "rejected": 8}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -307,6 +308,8 @@ class TestSubscribe:
         await ok(connected, "unsubscribe", **who())
         await carry_out(resources, organisation, onlooker)
         await refused(connected, "subscribe", 409, "opt_in_not_newer", **who(**DIRECT))
+        ahead = DIRECT | {"consentGivenAt": (datetime.now(UTC) + timedelta(minutes=3)).isoformat()}
+        await refused(connected, "subscribe", 409, "opt_in_not_newer", **who(**ahead))
         assert await mailchimp.member(ALL_STAFF, ADA) is None
         assert await onlooker.fetchval("select count(*) from subscription_requests") == 0
 

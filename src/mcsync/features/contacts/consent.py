@@ -37,9 +37,12 @@ class ConsentCounts:
 
 
 class ConsentSink(Protocol):
-    """Takes the statements of consent of a staged import (see :mod:`staging` for the table)."""
+    """Takes the statements of consent of a staged import (see :mod:`staging` for the table).
 
-    async def guard_withdrawals(self, session: AsyncSession, staged: str) -> None:
+    ``channel``: the way that the import came, by which a statement that is merely repeated is known.
+    """
+
+    async def guard_withdrawals(self, session: AsyncSession, staged: str, *, channel: str) -> None:
         """Raises ConflictError (``confirm_withdrawals``) if suspiciously many would be withdrawn.
 
         To be called before the merge, so that only contacts known before count.
@@ -47,8 +50,9 @@ class ConsentSink(Protocol):
         ...
 
     async def apply_staged(
-        self, session: AsyncSession, staged: str, *, default_source: str, proof: dict[str, str]
-    ) -> ConsentCounts:
+        self, session: AsyncSession, staged: str, *, channel: str, default_source: str,
+        proof: dict[str, str],
+    ) -> ConsentCounts:  # fmt: skip
         """Records what the staged rows state, after the merge, and orders the withdrawals.
 
         Sets ``note`` of rows whose opt-in was not taken.

@@ -37,5 +37,13 @@ ConfirmWithdrawals = Annotated[
         description="Go on although suspiciously many contacts would be withdrawn.",
     ),
 ]
+TimeZone = Annotated[
+    str | None,
+    Query(
+        alias="timeZone",
+        max_length=100,
+        description="IANA name of the zone of the times that have no offset, such as `Europe/Berlin`.",
+    ),
+]
 RefusalsDep = Annotated[RefusalReader, Depends(refusal_reader)]
 ConsentSinkDep = Annotated[ConsentSink, Depends(consent_sink)]

@@ -86,7 +86,7 @@ class ImportRejection(OrgScopedRow, Base):
     """One thing wrong with one row of an import: where and what, never the value.
 
     ``line`` is 1-based, of the record's first line in the file. ``field`` is empty where the row as a
-    whole is wrong.
+    whole is wrong. ``taken``: the row was taken, without that field.
     """
 
     __tablename__ = "contact_import_rejections"
@@ -95,3 +95,4 @@ class ImportRejection(OrgScopedRow, Base):
     line: Mapped[int] = mapped_column(BigInteger, primary_key=True)
     field: Mapped[str] = mapped_column(primary_key=True)
     code: Mapped[str]
+    taken: Mapped[bool] = mapped_column(server_default="false")

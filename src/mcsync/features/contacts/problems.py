@@ -14,6 +14,8 @@ for _row in (
     ("invalid_column_name", 400, "A column name cannot be used", "Use text of at most 100 characters."),
     ("too_many_columns", 400, "The file has too many columns", "Keep at most 100 attributes."),
     ("upload_stalled", 400, "The upload stood still", "Send it again, without pauses."),
+    ("unknown_time_zone", 400, "There is no such time zone",
+     "Send the IANA name of a zone, such as Europe/Berlin, or UTC."),
     ("contact_not_found", 404, "No such contact", "Send it with contacts.upsert first."),
     ("confirm_withdrawals", 409, "Suspiciously many contacts would be withdrawn",
      "Check the file. If it is right, repeat it with confirmWithdrawals=true."),

@@ -12,9 +12,6 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from mcsync.core.db import org_of
 from mcsync.features.contacts.models import Contact, ImportRejection, ImportReport
 
-TAKEN_ALL_THE_SAME = "opt_in_not_newer"
-"""The one code that is reported of a row that was taken."""
-
 
 @dataclass(frozen=True, slots=True)
 class ContactFilter:
@@ -131,7 +128,7 @@ async def refused_lines(
             ImportRejection.org_id == org_of(session),
             ImportRejection.import_id == report_id,
             ImportRejection.line.between(first, last),
-            ImportRejection.code != TAKEN_ALL_THE_SAME,
+            ImportRejection.taken.is_(False),
         )
     )
     return set(rows.scalars())

@@ -14,7 +14,12 @@ from mcsync.features.contacts import (
     problems,  # noqa: F401 - registers its codes
     service,
 )
-from mcsync.features.contacts.deps import ConfirmWithdrawals, ConsentSinkDep, RefusalsDep
+from mcsync.features.contacts.deps import (
+    ConfirmWithdrawals,
+    ConsentSinkDep,
+    RefusalsDep,
+    TimeZone,
+)
 from mcsync.features.contacts.repository import ContactFilter
 from mcsync.features.contacts.schemas import (
     ContactDetail,
@@ -61,15 +66,17 @@ _IMPORT_BODY = {
 async def upsert(
     body: UpsertInput, resources: ResourcesDep, actor: Writer, sink: ConsentSinkDep
 ) -> UpsertResult:
-    """Takes every contact that is right and reports each that is not.
+    """Takes every contact that is right and reports what is wrong with each other.
 
     Contacts are known by `entityType` and `entityId`. Fields left out keep their value, null clears. A
-    contact that is as it was is `unchanged`, and one that had left is back. Consent in `optStatus` follows
-    the rules of contacts.import.
+    field that is wrong is reported and keeps its value; the contact is refused only where these two, or
+    the address of a new contact, are wrong. A contact that is as it was is `unchanged`, and one that had
+    left is back. Consent in `optStatus` follows the rules of contacts.import.
     """
     return await service.upsert(
-        resources, actor, body.contacts, sink, confirm_withdrawals=body.confirm_withdrawals
-    )
+        resources, actor, body.objects, sink, confirm_withdrawals=body.confirm_withdrawals,
+        time_zone=body.time_zone,
+    )  # fmt: skip
 
 
 @router.post(
@@ -86,25 +93,30 @@ async def import_(
     actor: Writer,
     sink: ConsentSinkDep,
     confirm_withdrawals: ConfirmWithdrawals = False,
+    time_zone: TimeZone = None,
 ) -> ImportResult:
     """The file itself is the body: CSV with a header (`text/csv`; comma, semicolon or tab), or one JSON
-    object a line (`application/x-ndjson`), in UTF-8. Rows that are right go in, together; every other is
-    reported with its line.
+    object a line (`application/x-ndjson`), in UTF-8. What is wrong with a row is reported with its line and,
+    as `taken`, whether the rest of the row was taken.
 
     Columns: `entityType`, `entityId`, `email` (these must be there), `firstName`, `lastName`, `department`,
     `location`, `employmentType`, `employmentStatus`, `optStatus`, `consentSource`, `consentGivenAt`; case,
     spaces, dashes and underscores in them do not matter. Every other column is an attribute. A column that
-    the file lacks keeps its values; an empty cell clears. Of rows about the same contact the first is taken.
+    the file lacks keeps its values; an empty cell clears, and a contact whose `email` is cleared leaves its
+    audiences. A value that is wrong keeps the one before. Of rows about the same contact the first is taken.
     A JSON object follows contacts.upsert: a known contact may leave out even `email`.
 
-    `optStatus` `opted_out` withdraws at once, even where the rest of the row is refused. `opted_in` applies
-    where no withdrawal of the contact or its address is as late as `consentGivenAt`; else the row is taken,
-    the opt-in is not, and the row is reported as `opt_in_not_newer`. A file that would withdraw suspiciously
-    many contacts changes nothing (409 `confirm_withdrawals`) until repeated with `confirmWithdrawals=true`.
+    `optStatus` `opted_out`, or another word of withdrawal, withdraws at once, also where the row is refused,
+    if its id or an address in it tells who is meant. A row that only repeats the withdrawal of an earlier
+    import does not withdraw what was given since. `opted_in` applies where no withdrawal of the contact or
+    its address is as late as `consentGivenAt`; else the row is taken, the opt-in is not, and the row is
+    reported as `opt_in_not_newer`. A time without an offset is of the zone `timeZone`; without it, it counts
+    as the earliest moment that it can be. A file that would withdraw suspiciously many contacts changes
+    nothing (409 `confirm_withdrawals`) until repeated with `confirmWithdrawals=true`.
     """
     return await service.import_file(
         resources, actor, request.stream(), request.headers.get("content-type", ""), sink,
-        confirm_withdrawals=confirm_withdrawals,
+        confirm_withdrawals=confirm_withdrawals, time_zone=time_zone,
     )  # fmt: skip
 
 

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, cast
 from uuid import UUID
 
-from pydantic import ConfigDict, Field, JsonValue
+from pydantic import (
+    ConfigDict,
+    Field,
+    JsonValue,
+    ModelWrapValidatorHandler,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
 from mcsync.core.web.schemas import Page, RequestModel, ResponseModel, Timestamp
 from mcsync.features.contacts.models import Contact
@@ -39,6 +49,7 @@ _COUNTS: dict[str, JsonValue] = {
 _REJECTED: dict[str, JsonValue] = {
     "field": "email",
     "code": "invalid_email",
+    "taken": False,
     "message": "This is not an e-mail address that can be delivered to; correct it.",
 }
 
@@ -46,9 +57,9 @@ _REJECTED: dict[str, JsonValue] = {
 class ContactInput(RequestModel):
     """A contact as its own system knows it. A field left out keeps its value; null or "" clears it.
 
-    Only `email` cannot be cleared, and a contact that is new cannot be without.
-    Attributes are merged by name in the same way. What is wrong with one contact is reported, and does
-    not keep the others out.
+    A contact whose `email` is cleared has no address and leaves its audiences. A contact that is new cannot
+    leave `email` out. Attributes are merged by name in the same way. A field that is wrong is reported and
+    keeps its value; what is wrong with one contact does not keep the others out.
     """
 
     entity_type: str = Field(description="`employee` or `vendor`.")
@@ -62,24 +73,53 @@ class ContactInput(RequestModel):
     employment_status: str | None = None
     attributes: dict[str, AttributeValue] | None = None
     opt_status: str | None = Field(
-        None, description="`opted_in`, `opted_out` or `unset`: a statement of consent."
+        None,
+        description="`opted_in`, `opted_out` or `unset`: a statement of consent. Other words of withdrawal"
+        " (`unsubscribed`, `false`) are understood too; no other word opts anybody in.",
     )
     consent_source: str | None = None
     consent_given_at: str | None = Field(
         None,
-        description="When consent was given, ISO 8601. An opt-in without it lifts no withdrawal.",
+        description="When consent was given, ISO 8601. An opt-in without it lifts no withdrawal. A time"
+        " without an offset counts as the earliest moment that it can be; see `timeZone`.",
     )
+
+
+def _as_given(value: Any, _: ValidatorFunctionWrapHandler) -> Any:
+    """What is wrong in a contact is reported by its place in the list, so it is not refused here."""
+    if not isinstance(value, dict):
+        raise PydanticCustomError("dict_type", "Send each contact as a JSON object")
+    return value
 
 
 class UpsertInput(RequestModel):
     """Up to 1,000 contacts."""
 
-    contacts: list[ContactInput] = Field(min_length=1, max_length=MAX_UPSERT)
+    contacts: list[Annotated[ContactInput, WrapValidator(_as_given)]] = Field(
+        min_length=1, max_length=MAX_UPSERT
+    )
     confirm_withdrawals: bool = Field(
         False, description="Go on although suspiciously many contacts would be withdrawn."
     )
+    time_zone: str | None = Field(
+        None,
+        description="IANA name of the zone of the times that have no offset, such as `Europe/Berlin`.",
+    )
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"contacts": [_CONTACT]}]})
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _as_json(
+        cls, data: Any, handler: ModelWrapValidatorHandler[Self], _: ValidationInfo
+    ) -> Self:
+        """Text that cannot be stored is the problem of its contact, so the body is not refused for it."""
+        return handler(data)
+
+    @property
+    def objects(self) -> list[dict[str, Any]]:
+        """The contacts, as they were sent."""
+        return cast("list[dict[str, Any]]", self.contacts)
 
 
 class EntityInput(RequestModel):
@@ -98,6 +138,9 @@ class Rejected(ResponseModel):
 
     field: str | None = Field(description="Null where the row as a whole is wrong.")
     code: str
+    taken: bool = Field(
+        description="The row was taken, without this field or statement; false: the row was refused."
+    )
     message: str
 
 
@@ -134,7 +177,7 @@ class Counts(ResponseModel):
 
 
 class UpsertResult(Counts):
-    """What became of the contacts. `opt_in_not_newer` is listed, but its contact was taken."""
+    """What became of the contacts. Each entry of `rejections` tells whether its contact was taken."""
 
     rejections: list[RejectedIndex]
 
@@ -151,7 +194,7 @@ class UpsertResult(Counts):
 
 
 class ImportResult(Counts):
-    """What became of a file. `opt_in_not_newer` is listed, but its row was taken."""
+    """What became of a file. Each entry of `rejections` tells whether its row was taken."""
 
     id: UUID
     rejections: list[RejectedLine] = Field(description="The first 1,000.")

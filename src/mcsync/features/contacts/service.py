@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final, TypeVar
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
-import orjson
 from sqlalchemy.ext.asyncio import AsyncSession
 from uuid6 import uuid7
 
@@ -34,6 +34,8 @@ from mcsync.features.contacts.intake import (
 )
 from mcsync.features.contacts.intake.addresses import Addresses
 from mcsync.features.contacts.intake.rows import RowStager
+from mcsync.features.contacts.intake.times import zone_of
+from mcsync.features.contacts.models import ImportRejection
 from mcsync.features.contacts.refusals import RefusalReader
 from mcsync.features.contacts.repository import ContactFilter
 from mcsync.features.contacts.schemas import (
@@ -80,23 +82,33 @@ class Counted:
 async def upsert(
     resources: Resources,
     actor: Actor,
-    contacts: Sequence[ContactInput],
+    contacts: Sequence[ContactInput | Mapping[str, Any]],
     sink: ConsentSink,
     *,
     confirm_withdrawals: bool = False,
+    time_zone: str | None = None,
 ) -> UpsertResult:
-    """Creates or changes contacts. Raises ConflictError (``confirm_withdrawals``)."""
-    given = [contact.model_dump(by_alias=True, exclude_unset=True) for contact in contacts]
+    """Creates or changes contacts, given as they came. What is wrong with one of them is in the answer.
+
+    Raises ConflictError (``confirm_withdrawals``) and BadRequestError (``unknown_time_zone``).
+    """
+    zone = zone_of(time_zone)
+    given = [
+        contact.model_dump(by_alias=True, exclude_unset=True)
+        if isinstance(contact, ContactInput)
+        else contact
+        for contact in contacts
+    ]
     async with resources.db.transaction(actor.org_id) as session:
-        stager = await row_stager(resources, session)
-        intake = ObjectIntake(stager)
+        stager = await row_stager(resources, session, zone)
+        intake = ObjectIntake(stager, strict=True)
         await staging.create(session)
-        await staging.copy(session, pieces(intake, _once(orjson.dumps(given))))
+        await staging.copy(session, _objects(intake, given))
         counted, consent = await take(
             session, intake, stager, sink, confirm_withdrawals=confirm_withdrawals,
-            source="api", proof={},
+            channel="contacts.upsert", source="api", proof={},
         )  # fmt: skip
-        reported = await staging.first_reported(session, most=len(given) * 32)
+        reported = await staging.first_reported(session, most=len(given) * 150)
         audit.record(
             session,
             actor,
@@ -106,9 +118,12 @@ async def upsert(
             diff=consent_diff(counted, consent),
         )
     rejections = [
-        RejectedIndex(index=line, field=field or None, code=code, message=message_of(code))
-        for line, field, code in reported
-    ]
+        RejectedIndex(
+            index=row.line, field=row.field or None, code=row.code, taken=row.taken,
+            message=message_of(row.code),
+        )
+        for row in reported
+    ]  # fmt: skip
     return UpsertResult(**asdict(counted), consent=_told(consent), rejections=rejections)
 
 
@@ -130,22 +145,25 @@ async def import_file(
     sink: ConsentSink,
     *,
     confirm_withdrawals: bool = False,
+    time_zone: str | None = None,
 ) -> ImportResult:
     """Takes a file of any size, all of it or nothing; memory does not grow with it.
 
-    Raises UnsupportedMediaError, BadRequestError for a file that cannot be read at all, and ConflictError
-    (``confirm_withdrawals``). Whatever is wrong with single rows is in the answer.
+    ``time_zone``: of the times of consent that name none. Raises UnsupportedMediaError, BadRequestError for
+    a file that cannot be read at all or a zone that is none, and ConflictError (``confirm_withdrawals``).
+    Whatever is wrong with single rows is in the answer.
     """
     kind = kind_of(content_type, _KINDS)
+    zone = zone_of(time_zone)
     import_id = uuid7()
     async with resources.db.transaction(actor.org_id) as session:
-        stager = await row_stager(resources, session)
+        stager = await row_stager(resources, session, zone)
         intake = kind(stager)
         await staging.create(session)
         await staging.copy(session, pieces(intake, body))
         counted, consent = await take(
             session, intake, stager, sink, confirm_withdrawals=confirm_withdrawals,
-            source="import", proof={"importId": str(import_id)},
+            channel="contacts.import", source="import", proof={"importId": str(import_id)},
         )  # fmt: skip
         repository.add_report(
             session, import_id, intake.kind,
@@ -164,7 +182,7 @@ async def import_file(
         **asdict(counted),
         consent=_told(consent),
         id=import_id,
-        rejections=[reported_line(*row) for row in reported],
+        rejections=[reported_line(row) for row in reported],
         report=f"/mailchimp/contacts/getImport?id={import_id}",
     )
 
@@ -188,7 +206,7 @@ async def get_import(
         kind=report.kind,
         created_at=report.created_at,
         **report.counts,
-        items=[reported_line(row.line, row.field, row.code) for row in rows],
+        items=[reported_line(row) for row in rows],
         next_cursor=encode_cursor(rows[-1].line, rows[-1].field) if more else None,
     )
 
@@ -242,19 +260,23 @@ async def _require(session: AsyncSession, entity_type: str, entity_id: str) -> A
     return contact
 
 
-async def row_stager(resources: Resources, session: AsyncSession) -> RowStager:
+async def row_stager(
+    resources: Resources, session: AsyncSession, zone: ZoneInfo | None = None
+) -> RowStager:
     """What checks and writes the rows of an import; it may be used in this transaction only."""
     addresses = Addresses(await resources.hash_keys.hash_key(session))
     # one more HMAC a row, only where somebody was erased
     erased = await staging.erased_entities(session)
-    return RowStager(addresses, resources.clock, entity_keys=erased)
+    return RowStager(addresses, resources.clock, entity_keys=erased, zone=zone)
 
 
 async def take(
     session: AsyncSession, intake: Intake, stager: RowStager, sink: ConsentSink, *,
-    confirm_withdrawals: bool, source: str, proof: dict[str, str], source_id: UUID | None = None,
+    confirm_withdrawals: bool, channel: str, source: str, proof: dict[str, str],
+    source_id: UUID | None = None,
 ) -> tuple[Counted, ConsentCounts]:  # fmt: skip
-    """Merges what is staged, and records the consent in it. ``source_id``: see :func:`staging.merge`.
+    """Merges what is staged, and records the consent in it. ``source_id``: see :func:`staging.merge`;
+    ``channel``: see :class:`ConsentSink`.
 
     Raises ConflictError (``confirm_withdrawals``, ``erased_meanwhile``).
     """
@@ -270,12 +292,12 @@ async def take(
     await staging.refuse_suppressed(session)
     await staging.refuse_duplicates(session)
     if intake.consent and not confirm_withdrawals:
-        await sink.guard_withdrawals(session, staging.STAGED)
+        await sink.guard_withdrawals(session, staging.STAGED, channel=channel)
     merged = await staging.merge(session, intake.fields, masked=intake.masked, source_id=source_id)
     consent = ConsentCounts()
     if intake.consent:
         consent = await sink.apply_staged(
-            session, staging.STAGED, default_source=source, proof=proof
+            session, staging.STAGED, channel=channel, default_source=source, proof=proof
         )
     counted = Counted(
         intake.received, merged.created, merged.updated, merged.unchanged,
@@ -311,8 +333,13 @@ async def pieces(intake: Intake, body: AsyncIterator[bytes]) -> AsyncIterator[by
         yield last
 
 
-async def _once(data: bytes) -> AsyncIterator[bytes]:
-    yield data
+async def _objects(
+    intake: ObjectIntake, contacts: Sequence[Mapping[str, Any]]
+) -> AsyncIterator[bytes]:
+    for index, contact in enumerate(contacts):
+        yield intake.stage(index, contact).encode()
+        if index % 100 == 0:
+            await asyncio.sleep(0)
 
 
 def _told(consent: ConsentCounts) -> ConsentOutcomes:
@@ -324,9 +351,12 @@ def _told(consent: ConsentCounts) -> ConsentOutcomes:
     )
 
 
-def reported_line(line: int, field: str, code: str) -> RejectedLine:
+def reported_line(row: staging.Reported | ImportRejection) -> RejectedLine:
     """What is wrong with a row, in words."""
-    return RejectedLine(line=line, field=field or None, code=code, message=message_of(code))
+    return RejectedLine(
+        line=row.line, field=row.field or None, code=row.code, taken=row.taken,
+        message=message_of(row.code),
+    )  # fmt: skip
 
 
 def consent_diff(counted: Counted, consent: ConsentCounts) -> dict[str, object]:

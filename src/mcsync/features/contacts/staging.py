@@ -1,7 +1,8 @@
 """The staging table of an import, and the set-based merge of it into the contacts.
 
 COPY is refused on tables with row-level security, so rows go into a temporary table first. It lives in
-the import's own transaction and holds the rows to take, and one row for every problem of a row refused.
+the import's own transaction and holds the rows to take, and one row for every problem, of rows that are
+refused and of rows that are taken without the field that is wrong.
 """
 
 from __future__ import annotations
@@ -20,8 +21,10 @@ from mcsync.features.contacts.intake import OPTIONAL_FIELDS, STAGED_COLUMNS
 from mcsync.features.contacts.intake.rows import PROVIDED_BIT
 
 STAGED: Final = "staged_contacts"
-"""The temporary table's name. ``code`` is null for rows to take; ``note`` is a code that is reported though
-the row was taken. ``opt_status`` may also be set where ``code`` is: an opt-out holds in any case."""
+"""The temporary table's name. ``code`` is null for rows to take, else it is a problem of the row at this line;
+``note`` is a code that is reported though the row was taken. ``opt_status`` may also be set where ``code`` is:
+an opt-out holds in any case, for the entity and for the address that such a row names. ``repeated`` and
+``address_repeated``: the opt-out of the entity, or of the address, is one that was imported before."""
 
 _CREATE = f"""
 create temp table {STAGED} (
@@ -29,7 +32,8 @@ create temp table {STAGED} (
     entity_type text, entity_id text, email text, address_hash uuid, address_key uuid, entity_key uuid,
     first_name text, last_name text, department text, location text, employment_type text,
     employment_status text, attributes jsonb,
-    opt_status text, consent_source text, consent_given_at timestamptz, note text
+    opt_status text, consent_source text, consent_given_at timestamptz, note text,
+    repeated boolean not null default false, address_repeated boolean not null default false
 ) on commit drop
 """
 
@@ -45,11 +49,27 @@ where s.code is null and s.entity_type = d.entity_type and s.entity_id = d.entit
   and s.line > d.line
 """
 
+_EMAIL: Final = PROVIDED_BIT["email"]
 _KEPT_ADDRESSES = f"""
-update {STAGED} s set email = c.email, address_hash = c.address_hash, address_key = c.address_key
+update {STAGED} s set email = c.email, address_hash = c.address_hash, address_key = c.address_key,
+       provided = s.provided | {_EMAIL}
 from contacts c
-where s.code is null and s.email is null
+where s.code is null and s.provided & {_EMAIL} = 0
   and c.org_id = :org and c.entity_type = s.entity_type and c.entity_id = s.entity_id
+"""
+_NO_ADDRESS = f"""
+update {STAGED} s set code = coalesce(p.code, 'missing_email'), field = 'email'
+from {STAGED} r
+left join (select line, min(code) as code from {STAGED} where code is not null and field = 'email'
+           group by 1) p on p.line = r.line
+where r.ctid = s.ctid and s.code is null and s.provided & {_EMAIL} = 0
+"""
+# A line has at most one row to take, beside any number of problems.
+_REPORTED = f"""
+select distinct s.line, coalesce(s.field, 'consentGivenAt') as field, coalesce(s.code, s.note) as code,
+       t.line is not null as taken
+from {STAGED} s left join {STAGED} t on t.line = s.line and t.code is null
+where s.code is not null or s.note is not null
 """
 
 # An erased person stays away under their own id, and under the address, unless a living contact holds it:
@@ -115,14 +135,9 @@ async def prepare(session: AsyncSession, rows: int) -> None:
 
 
 async def keep_addresses(session: AsyncSession) -> None:
-    """Rows that leave the address out keep that of their contact; a new contact is refused without one."""
+    """Rows that tell no usable address keep that of their contact; one of a new contact is refused."""
     await session.execute(text(_KEPT_ADDRESSES), {"org": org_of(session)})
-    await session.execute(
-        text(
-            f"update {STAGED} set code = 'missing_email', field = 'email'"
-            " where code is null and email is null"
-        )
-    )
+    await session.execute(text(_NO_ADDRESS))
 
 
 async def refuse_duplicates(session: AsyncSession) -> None:
@@ -221,7 +236,7 @@ with changes as materialized (
 ), left_behind as (
     insert into contact_addresses (org_id, contact_id, address_hash, address_key, email)
     select :org, contact_id, old_hash, old_key, old_email from changes
-    where old_hash <> address_hash
+    where old_hash is distinct from address_hash and old_hash is not null
     on conflict (contact_id, address_hash) do update
     set replaced_at = excluded.replaced_at, email = excluded.email, address_key = excluded.address_key
 ), taken_up_again as (
@@ -237,15 +252,22 @@ select count(*) from written
 """
 
 
-async def keep_report(
-    session: AsyncSession, import_id: UUID, *, most: int
-) -> list[tuple[int, str, str]]:
-    """Stores what is reported of the rows; answers the first ``most`` as (line, field, code)."""
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """One thing that is reported of a row. ``taken``: all the same, the rest of the row was taken."""
+
+    line: int
+    field: str
+    code: str
+    taken: bool
+
+
+async def keep_report(session: AsyncSession, import_id: UUID, *, most: int) -> list[Reported]:
+    """Stores what is reported of the rows; answers the first ``most``."""
     await session.execute(
         text(
-            f"""insert into contact_import_rejections (org_id, import_id, line, field, code)
-                select :org, :import, line, coalesce(field, 'consentGivenAt'), coalesce(code, note)
-                from {STAGED} where code is not null or note is not null
+            f"""insert into contact_import_rejections (org_id, import_id, line, field, code, taken)
+                select :org, :import, r.line, r.field, r.code, r.taken from ({_REPORTED}) r
                 on conflict do nothing"""
         ),
         {"org": org_of(session), "import": import_id},
@@ -253,21 +275,21 @@ async def keep_report(
     return await first_reported(session, most=most)
 
 
-async def first_reported(session: AsyncSession, *, most: int) -> list[tuple[int, str, str]]:
-    """The first rows to report, as (line, field, code)."""
+async def first_reported(session: AsyncSession, *, most: int) -> list[Reported]:
+    """The first things to report, by line."""
     rows = await session.execute(
-        text(
-            f"""select line, coalesce(field, 'consentGivenAt'), coalesce(code, note) from {STAGED}
-                where code is not null or note is not null order by line, 2 limit :most"""
-        ),
-        {"most": most},
+        text(f"select * from ({_REPORTED}) r order by line, field limit :most"), {"most": most}
     )
-    return [(row[0], row[1], row[2]) for row in rows]
+    return [Reported(*row) for row in rows]
 
 
 async def refused(session: AsyncSession) -> int:
     """How many rows were refused (a row with several problems counts once)."""
     counted = await session.scalar(
-        text(f"select count(distinct line) from {STAGED} where code is not null")
+        text(
+            f"""select count(distinct s.line) from {STAGED} s
+                where s.code is not null
+                  and not exists (select from {STAGED} t where t.line = s.line and t.code is null)"""
+        )
     )
     return counted or 0

@@ -132,6 +132,20 @@ STORES: Final[tuple[Store, ...]] = (
             order by id""",
     ),
     Store(
+        # a withdrawal that an import repeats after it has nobody to withdraw
+        "stated_opt_outs",
+        "That an import said of the person to be opted out.",
+        "deleted",
+        (
+            f"""delete from stated_opt_outs where ({_ENTITY}) or (org_id = :org and entity_type = 'address'
+                and entity_id in (select cast(k.address_key as text) from {_THEIRS} k))""",
+        ),
+        f"""select jsonb_build_object('channel', channel) from stated_opt_outs
+            where ({_ENTITY}) or (org_id = :org and entity_type = 'address'
+                and entity_id in (select cast(k.address_key as text) from {_THEIRS} k))
+            order by channel""",
+    ),
+    Store(
         # a withdrawal of the address must outlive the erasure: it stays under the keyed hash alone
         "address_consents",
         "What was said of the address; the keyed hash and times stay.",

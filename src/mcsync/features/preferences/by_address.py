@@ -200,9 +200,12 @@ async def opt_in(
     Raises ``ConflictError`` (``opt_in_not_newer``) where a withdrawal of any of them is not older.
     """
     now = await repository.moment(session)
-    at = min(at, now)
+    before = await recorded(session, address) if at > now else None
     contacts = await _state(session, actor, "opted_in", address, at, source, proof, now)
     refused = await repository.refusal(session) == "opt_in_not_newer"
+    if before is not None and before.withdrawn:  # a time of the future lifts nothing
+        refused = True
+    at = min(at, now)
     taken = await _state_itself(session, actor, _OPT_IN_ITSELF, address, at, source, proof)
     if refused or not taken.scalar_one():
         raise ConflictError(

@@ -19,6 +19,7 @@ from mcsync.features.contacts import repository as imports
 from mcsync.features.contacts import staging
 from mcsync.features.contacts.consent import ConsentCounts
 from mcsync.features.contacts.intake.addresses import Addresses
+from mcsync.features.contacts.intake.times import zone_of
 from mcsync.features.contacts.schemas import MAX_REPORTED
 from mcsync.features.contacts.service import kind_of, pieces, reported_line
 from mcsync.features.preferences import repository
@@ -31,6 +32,7 @@ _KINDS: Final[dict[str, type[StatementCsv | StatementNdjson]]] = {
     "application/x-ndjson": StatementNdjson,
     "application/jsonl": StatementNdjson,
 }
+_CHANNEL: Final = "preferences.import"
 _OURS: Final = "preferences/"
 """Before the kind of a stored report, which tells it from those of contacts.import."""
 
@@ -42,19 +44,23 @@ async def import_file(
     content_type: str,
     *,
     confirm_withdrawals: bool = False,
+    time_zone: str | None = None,
 ) -> PreferenceImportResult:
     """Takes a file of any size, all of it or nothing; memory does not grow with it.
 
-    Raises UnsupportedMediaError, BadRequestError for a file that cannot be read at all, and ConflictError
-    (``confirm_withdrawals``). Whatever is wrong with single rows is in the answer.
+    ``time_zone``: of the times of consent that name none. Raises UnsupportedMediaError, BadRequestError for
+    a file that cannot be read at all or a zone that is none, and ConflictError (``confirm_withdrawals``).
+    Whatever is wrong with single rows is in the answer.
     """
     kind = kind_of(content_type, _KINDS)
+    zone = zone_of(time_zone)
     import_id = uuid7()
     async with resources.db.transaction(actor.org_id) as session:
         stager = StatementStager(
             Addresses(await resources.hash_keys.hash_key(session)),
             resources.clock,
             entity_keys=True,
+            zone=zone,
         )
         intake = kind(stager)
         await staging.create(session)
@@ -83,7 +89,7 @@ async def import_file(
     return PreferenceImportResult(
         id=import_id,
         **counts,
-        rejections=[reported_line(*row) for row in reported],
+        rejections=[reported_line(row) for row in reported],
         report=f"/mailchimp/preferences/getImport?id={import_id}",
     )
 
@@ -100,10 +106,11 @@ async def _record(
     await staging.refuse_duplicates(session)
     sink = PreferencesConsentSink(resources, actor, own_proof=True)
     if not confirm_withdrawals:
-        await sink.guard_withdrawals(session, staging.STAGED)
+        await sink.guard_withdrawals(session, staging.STAGED, channel=_CHANNEL)
     return await sink.apply_staged(
-        session, staging.STAGED, default_source="import", proof={"importId": str(import_id)}
-    )
+        session, staging.STAGED, channel=_CHANNEL, default_source="import",
+        proof={"importId": str(import_id)},
+    )  # fmt: skip
 
 
 async def get_import(
@@ -125,6 +132,6 @@ async def get_import(
         **report.counts,
         kind=report.kind.removeprefix(_OURS),
         created_at=report.created_at,
-        items=[reported_line(row.line, row.field, row.code) for row in rows],
+        items=[reported_line(row) for row in rows],
         next_cursor=encode_cursor(rows[-1].line, rows[-1].field) if more else None,
     )

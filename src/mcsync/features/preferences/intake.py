@@ -17,11 +17,13 @@ from mcsync.features.contacts.intake.csv_file import Header
 from mcsync.features.contacts.intake.rows import (
     CONSENT_FIELDS,
     NULL,
+    PROVIDED_BIT,
     STAGED_COLUMNS,
     Problem,
     Row,
     RowStager,
     escaped,
+    strings_in,
     unreadable,
 )
 
@@ -29,6 +31,8 @@ PROOF_FIELDS: Final = {"form": 500, "wordingVersion": 200, "ipAddress": 45, "evi
 """What can prove consent, and how long each may be."""
 
 FIELDS: Final = ("entityType", "entityId", *CONSENT_FIELDS, *PROOF_FIELDS)
+_PROVIDED: Final = str(PROVIDED_BIT["optStatus"])
+_ADDRESS_NAMES: Final = ("email", "Email", "EMAIL", "e-mail", "E-Mail", "emailAddress")
 _BETWEEN: Final = "\t".join(
     [NULL] * (STAGED_COLUMNS.index("attributes") - STAGED_COLUMNS.index("entity_key") - 1)
 )
@@ -39,9 +43,9 @@ class StatementStager(RowStager):
 
     def stage(self, row: Row) -> str:
         """The COPY lines of one statement: itself, or one for each thing that is wrong with it."""
-        problems: list[Problem] = []
+        problems: list[Problem] = list(row.problems)
         entity_type, entity_id = self._entity(row, problems)
-        if not (row.values.get("optStatus") or "").strip():
+        if not row.text("optStatus") and not any(field == "optStatus" for field, _ in problems):
             problems.append(("optStatus", "missing_opt_status"))
         status, source, given = self._consent(row, problems)
         if row.attributes:
@@ -49,13 +53,16 @@ class StatementStager(RowStager):
         proof = _proof(row, problems)
         if problems or entity_type is None or entity_id is None:
             # An opt-out holds even where the rest of its row is refused.
-            known = entity_type is not None and entity_id is not None and status == "opted_out"
+            if status != "opted_out":
+                return self.refuse(row.line, problems)
+            row.strays = strings_in([row.attributes.get(name) for name in _ADDRESS_NAMES])
             return self.refuse(
-                row.line, problems, (entity_type, entity_id, source) if known else None
-            )
+                row.line, problems,
+                self._withdrawal(row, entity_type, entity_id, None, source, given),
+            )  # fmt: skip
         entity = self.addresses.entity_key(entity_type, entity_id) if self.entity_keys else NULL
         return "\t".join((
-            str(row.line), NULL, NULL, "0", entity_type, escaped(entity_id), NULL, NULL, NULL, entity,
+            str(row.line), NULL, NULL, _PROVIDED, entity_type, escaped(entity_id), NULL, NULL, NULL, entity,
             _BETWEEN, proof.replace("\\", "\\\\"), status or NULL, escaped(source), given or NULL,
         )) + "\n"  # fmt: skip
 
@@ -63,7 +70,7 @@ class StatementStager(RowStager):
 def _proof(row: Row, problems: list[Problem]) -> str:
     proof: dict[str, str] = {}
     for field, most in PROOF_FIELDS.items():
-        value = (row.values.get(field) or "").strip()
+        value = row.text(field)
         if not value:
             continue
         code = unreadable(value)
@@ -104,7 +111,7 @@ class StatementCsv(CsvIntake):
     def _fast(self, lines: list[str]) -> str:
         out = []
         for line, row in enumerate(csv.reader(lines, delimiter=self._separator), self._line):
-            out.append(self._row(line, row))
+            out.append(self._row(line, row))  # its fields are few and long: no fast way is worth it
         self._line += len(lines)
         return "".join(out)
 

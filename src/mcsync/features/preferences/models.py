@@ -91,6 +91,22 @@ class AddressConsent(OrgScopedRow, ChangeTracked, Base):
     )
 
 
+class StatedOptOut(OrgScopedRow, Base):
+    """That the last import of a channel said of somebody to be opted out, and a hash of what it said.
+
+    ``entity_type`` is ``address`` where a refused row named an address; ``entity_id`` is then the keyed
+    hash of it. See :mod:`mcsync.features.preferences.repeated`.
+    """
+
+    __tablename__ = "stated_opt_outs"
+
+    org_id: Mapped[UUID] = mapped_column(primary_key=True)
+    channel: Mapped[str] = mapped_column(primary_key=True)
+    entity_type: Mapped[str] = mapped_column(primary_key=True)
+    entity_id: Mapped[str] = mapped_column(primary_key=True)
+    statement: Mapped[UUID]
+
+
 class Suppression(Identified, OrgScoped, ChangeTracked, Base):
     """An erased address or entity, under its keyed hash: wanted nowhere until lifted.
 

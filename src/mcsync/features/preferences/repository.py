@@ -104,15 +104,15 @@ from outcome where applied or not holds
 """
 
 # An opt-in lifts a withdrawal, of the contact or of the address, only if it is later. One without a time
-# of its own lifts none.
+# of its own lifts none, nor does one of the future.
 _OPT_IN = f"""
 with {_BEFORE}, judged as materialized (
     select b.*, least(coalesce(own_at, :now), :now) as at,
-           case when own_at is null
+           case when own_at is null or own_at > :now
                 then was is distinct from 'opted_out' and not coalesce(
                      address_given <= address_withdrawn
                      or (address_withdrawn is not null and address_given is null), false)
-                else least(own_at, :now) > coalesce(greatest(withdrawn, address_withdrawn), '-infinity')
+                else own_at > coalesce(greatest(withdrawn, address_withdrawn), '-infinity')
            end as holds
     from before b
 ), written as (
@@ -190,7 +190,7 @@ where c.org_id = :org and c.entity_type = :entity_type and c.entity_id = :entity
 
 _PULLED = """
 select cast(null as bigint) as line, c.entity_type, c.entity_id, c.address_hash, c.address_key, c.email,
-       t.effective_at as at, cast(:source as text) as source, cast('{{}}' as jsonb) as proof
+       {at} as at, cast(:source as text) as source, cast('{{}}' as jsonb) as proof
 from {table} t {held}
 for key share of c
 """
@@ -201,15 +201,26 @@ _HELD_OR_LEFT = f"""cross join lateral unnest(array(
     union all ({left_behind.STILL_AT.format(hash="t.address_hash")}))) as who(id)
 join contacts c on c.org_id = :org and c.id = who.id"""
 
-# An opt-out counts even where the rest of its row was refused, if it names a contact that we know.
+# An opt-out counts even where the rest of its row was refused, if it names a contact that we know. One of a
+# contact whose address was cleared, perhaps by this very row, is also of the address it had.
 _STAGED = """
-select s.line, c.entity_type, c.entity_id, c.address_hash, c.address_key, c.email,
+select s.line, c.entity_type, c.entity_id, {address},
        {at} as at, coalesce(s.consent_source, :source) as source,
        cast(:proof as jsonb) || jsonb_build_object('line', s.line){own_proof} as proof
 from {staged} s
-join contacts c on c.org_id = :org and c.entity_type = s.entity_type and c.entity_id = s.entity_id
+join contacts c on c.org_id = :org and c.entity_type = s.entity_type and c.entity_id = s.entity_id{had}
 where s.opt_status = '{status}' and {taken}
 """
+_ADDRESS = "c.address_hash, c.address_key, c.email"
+_ADDRESS_HAD = """coalesce(c.address_hash, f.address_hash) as address_hash,
+       coalesce(c.address_key, f.address_key) as address_key, coalesce(c.email, f.email) as email"""
+_HAD = """
+left join lateral (
+    select b.address_hash, b.address_key, b.email from contact_addresses b
+    where c.address_hash is null and b.contact_id = c.id and b.org_id = :org
+      and not exists (select from contacts n where n.org_id = :org and n.deleted_at is null
+                      and n.address_hash = b.address_hash)
+    order by b.replaced_at desc limit 1) f on true"""
 
 
 async def moment(session: AsyncSession) -> datetime:
@@ -279,7 +290,12 @@ def pulled(table: str, *, left_behind_too: bool) -> str:
 
     ``left_behind_too``: also about contacts whom Mailchimp still knows by the address they had before.
     """
-    return _PULLED.format(table=table, held=_HELD_OR_LEFT if left_behind_too else _HELD)
+    # what happened at Mailchimp has happened, also where its clock is ahead of ours
+    return _PULLED.format(
+        table=table,
+        held=_HELD_OR_LEFT if left_behind_too else _HELD,
+        at="t.effective_at" if left_behind_too else "least(t.effective_at, :now)",
+    )
 
 
 def staged(table: str, status: str, *, own_proof: bool = False) -> str:
@@ -291,7 +307,9 @@ def staged(table: str, status: str, *, own_proof: bool = False) -> str:
         staged=table,
         status=status,
         at="cast(null as timestamptz)" if status == "opted_out" else "s.consent_given_at",
-        taken="true" if status == "opted_out" else "s.code is null",
+        taken="not s.repeated" if status == "opted_out" else "s.code is null",
+        address=_ADDRESS_HAD if status == "opted_out" else _ADDRESS,
+        had=_HAD if status == "opted_out" else "",
         own_proof=" || coalesce(s.attributes, '{}')" if own_proof else "",
     )
 
@@ -319,13 +337,12 @@ async def find_contacts(session: AsyncSession, table: str) -> None:
     await session.execute(
         text(
             f"""update {table} s set address_hash = c.address_hash, address_key = c.address_key,
-                    code = case when s.code is null and c.id is null then 'contact_not_found'
-                                else s.code end,
-                    field = case when s.code is null and c.id is null then 'entityId' else s.field end
+                    code = case when c.id is null then 'contact_not_found' end,
+                    field = case when c.id is null then 'entityId' end
                 from {table} r
                 left join contacts c on c.org_id = :org and c.entity_type = r.entity_type
                      and c.entity_id = r.entity_id
-                where r.ctid = s.ctid and r.entity_id is not null"""
+                where r.ctid = s.ctid and r.entity_id is not null and s.code is null"""
         ),
         {"org": org_of(session)},
     )
@@ -336,7 +353,9 @@ async def applied_of_refused(session: AsyncSession, table: str) -> int:
     counted = await session.scalar(
         text(
             f"""select count(*) from {OUTCOMES} o where o.applied and exists (
-                    select from {table} s where s.line = o.line and s.code is not null)"""
+                    select from {table} s where s.line = o.line and s.code is not null)
+                and not exists (
+                    select from {table} s where s.line = o.line and s.code is null)"""
         )
     )
     return int(counted or 0)
@@ -355,11 +374,18 @@ where c.org_id = :org and c.deleted_at is null and coalesce(p.status, 'unset') <
 _AMONG = """
 join (select o.id from {staged} s
       join contacts o on o.org_id = :org and o.entity_type = s.entity_type and o.entity_id = s.entity_id
-      where s.opt_status = 'opted_out'
+      where s.opt_status = 'opted_out' and not s.repeated
+      union
+      select o.id from {staged} s
+      join contacts n on n.org_id = :org and n.entity_type = s.entity_type and n.entity_id = s.entity_id
+      join contacts o on o.org_id = :org and o.address_hash = n.address_hash
+      where s.opt_status = 'opted_out' and not s.repeated and (s.code is not null or s.email is null)
       union
       select o.id from {staged} s
       join contacts o on o.org_id = :org and o.address_hash = s.address_hash
-      where s.opt_status = 'opted_out') hit on hit.id = c.id
+      where s.opt_status = 'opted_out'
+        and not case when s.code is null then s.repeated else s.address_repeated end
+     ) hit on hit.id = c.id
 """
 
 

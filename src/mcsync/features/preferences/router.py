@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query, Request
 from mcsync.core.auth import Actor, Scope, requires
 from mcsync.core.web.deps import UNLIMITED_BODY, PageDep, ResourcesDep
 from mcsync.core.web.openapi import problems as documented
-from mcsync.features.contacts.deps import ConfirmWithdrawals
+from mcsync.features.contacts.deps import ConfirmWithdrawals, TimeZone
 from mcsync.features.contacts.intake.addresses import MAX_EMAIL
 from mcsync.features.preferences import (
     importing,
@@ -105,6 +105,7 @@ async def import_(
     resources: ResourcesDep,
     actor: Writer,
     confirm_withdrawals: ConfirmWithdrawals = False,
+    time_zone: TimeZone = None,
 ) -> PreferenceImportResult:
     """Statements about contacts that are known, with their proof. The file itself is the body: CSV with a
     header (`text/csv`), or one JSON object a line (`application/x-ndjson`), in UTF-8, of any size.
@@ -113,11 +114,11 @@ async def import_(
     `consentGivenAt`, `form`, `wordingVersion`, `ipAddress`, `evidence`. Others are refused, since they may
     be mistyped. The rules are those of contacts.import: an opt-out holds at once, also where its row is
     refused otherwise; an opt-in holds where no withdrawal is as late as its `consentGivenAt`, else it is
-    reported as `opt_in_not_newer`. Of rows about the same contact the first is taken, and any opt-out.
+    reported as `opt_in_not_newer`; `timeZone` is the zone of times without an offset. Of rows about the same contact the first is taken, and any opt-out.
     """
     return await importing.import_file(
         resources, actor, request.stream(), request.headers.get("content-type", ""),
-        confirm_withdrawals=confirm_withdrawals,
+        confirm_withdrawals=confirm_withdrawals, time_zone=time_zone,
     )  # fmt: skip
 
 

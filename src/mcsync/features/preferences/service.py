@@ -17,7 +17,7 @@ from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from mcsync.core.auth import Actor
-from mcsync.core.db import look_up_by_key
+from mcsync.core.db import look_up_by_key, org_of
 from mcsync.core.errors import BadRequestError, ConflictError, FieldProblem, NotFoundError
 from mcsync.core.jobs import JobQueue
 from mcsync.core.resources import Resources
@@ -30,7 +30,7 @@ from mcsync.features.audiences.orders import (
 )
 from mcsync.features.audit import AuditAction
 from mcsync.features.contacts.consent import ConsentCounts
-from mcsync.features.preferences import by_address, events, repository
+from mcsync.features.preferences import by_address, events, named, repeated, repository
 from mcsync.features.preferences.models import Preference
 from mcsync.features.preferences.schemas import (
     AddressView,
@@ -266,11 +266,12 @@ class PreferencesConsentSink:
     own_proof: bool = False
     """Each staged row brings its own proof, in ``attributes``."""
 
-    async def guard_withdrawals(self, session: AsyncSession, staged: str) -> None:
+    async def guard_withdrawals(self, session: AsyncSession, staged: str, *, channel: str) -> None:
         """Raises ConflictError (``confirm_withdrawals``) where an import withdraws suspiciously many."""
         settings = self.resources.settings
         if "opted_out" not in await repository.staged_statuses(session, staged):
             return
+        await repeated.mark(session, staged, channel, own_proof=self.own_proof)
         withdrawals = await repository.would_withdraw(session, staged)
         if withdrawals <= settings.guard_removals_min:
             return
@@ -286,10 +287,13 @@ class PreferencesConsentSink:
             )
 
     async def apply_staged(
-        self, session: AsyncSession, staged: str, *, default_source: str, proof: dict[str, str]
-    ) -> ConsentCounts:
+        self, session: AsyncSession, staged: str, *, channel: str, default_source: str,
+        proof: dict[str, str],
+    ) -> ConsentCounts:  # fmt: skip
         """Withdrawals first, so that a file that says both leaves the contact withdrawn."""
+        await repeated.mark(session, staged, channel, own_proof=self.own_proof)
         stated = await repository.staged_statuses(session, staged)
+        given = {"source": default_source, "proof": orjson.dumps(proof).decode()}
         now = await repository.moment(session)
         counts = {}
         of_refused = 0
@@ -297,22 +301,14 @@ class PreferencesConsentSink:
             if status not in stated:
                 counts[status] = (0, 0)
                 continue
-            await repository.state(
-                session,
-                status,
-                repository.staged(staged, status, own_proof=self.own_proof),
-                {"source": default_source, "proof": orjson.dumps(proof).decode()},
-                now=now,
-                actor_kind=self.actor.kind,
-                actor_id=self.actor.id,
-                at_once=True,
-            )
+            await self._state(session, staged, status, now, given)
             counts[status] = await repository.outcome_counts(session)
             if status == "opted_out" and counts[status][0]:
                 of_refused = await repository.applied_of_refused(session, staged)
                 await _order(session, self.resources.jobs, many=counts[status][0])
             if counts[status][1]:
                 await repository.note_refused(session, staged)
+        await repeated.remember(session, staged, channel, own_proof=self.own_proof)
         return ConsentCounts(
             opted_in=counts["opted_in"][0],
             opted_out=counts["opted_out"][0],
@@ -320,6 +316,28 @@ class PreferencesConsentSink:
             not_newer=counts["opted_in"][1],
             of_refused=of_refused,
         )
+
+    async def _state(
+        self, session: AsyncSession, staged: str, status: str, now: datetime, given: dict[str, str]
+    ) -> None:
+        """Records the staged statements of one status; withdrawals also of addresses in refused rows."""
+        out = status == "opted_out"
+        own = repository.staged(staged, status, own_proof=self.own_proof)
+        await repository.state(
+            session,
+            status,
+            own + named.contacts(staged) if out else own,
+            given,
+            now=now,
+            actor_kind=self.actor.kind,
+            actor_id=self.actor.id,
+            at_once=True,
+        )
+        if out:
+            actor = {"actor_kind": self.actor.kind, "actor_id": self.actor.id}
+            await named.withdraw(
+                session, staged, {"org": org_of(session), "now": now, **actor, **given}
+            )
 
 
 async def _order(

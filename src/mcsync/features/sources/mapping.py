@@ -18,6 +18,7 @@ from mcsync.features.contacts.intake.rows import (
     STANDARD_FIELDS,
     Row,
     RowStager,
+    strings_in,
 )
 from mcsync.features.sources.errors import SourceError
 
@@ -147,7 +148,6 @@ class SourceIntake:
     """
 
     kind = "source"
-    masked = False
 
     def __init__(self, stager: RowStager, plan: Plan, *, remember: bool = False) -> None:
         self._stager = stager
@@ -158,7 +158,12 @@ class SourceIntake:
         self.unknown = 0
         self.fields = plan.provided & {*OPTIONAL_FIELDS, "attributes"}
         self.consent = "optStatus" in plan.provided
-        self._provided = sum(PROVIDED_BIT[field] for field in self.fields)
+        self._provided = sum(bit for field, bit in PROVIDED_BIT.items() if field in plan.provided)
+
+    @property
+    def masked(self) -> bool:
+        """Whether some row lost a field that could not be read."""
+        return self._stager.partial
 
     def feed(self, data: bytes) -> bytes:
         """Rows do not come as bytes: see :meth:`stage`."""
@@ -176,10 +181,11 @@ class SourceIntake:
         self.received += 1
         line = self.received
         values, attributes, problems = self.read(cells)
+        row = Row(line, values, attributes, self._provided, problems)
         if problems:
-            lines = self._stager.refuse(line, problems)
-        else:
-            lines = self._stager.stage(Row(line, values, attributes, self._provided))
+            wrong = {field for field, _ in problems}
+            row.strays = strings_in([cells[p] for f, p in self._plan.fields if f in wrong])
+        lines = self._stager.stage(row)
         if self._remember and not lines.startswith(f"{line}\t{_TAKEN}\t"):
             self._note_refused(values)
         return lines
@@ -196,7 +202,7 @@ class SourceIntake:
                 values[field] = cell
                 continue
             try:
-                values[field] = as_text(cell)
+                values[field] = _as_status(cell) if field == "optStatus" else as_text(cell)
             except TypeError:
                 problems.append((field, "invalid_type"))
         attributes: dict[str, object] = dict(self._plan.constant_attributes)
@@ -229,13 +235,20 @@ def as_text(value: Any) -> str | None:
         case float():
             return str(int(value)) if value.is_integer() else repr(value)
         case datetime():
-            # without a zone a time of consent counts as UTC
+            # without a zone a time of consent counts as the earliest it can be, or is of the source's zone
             return value.isoformat()
         case date() | time():
             return value.isoformat()
         case bytes() | bytearray() | memoryview():
             return bytes(value).decode(errors="surrogateescape")
     raise TypeError
+
+
+def _as_status(value: Any) -> str | None:
+    """A cell of consent; one of MySQL's type ``bit(1)`` comes as a byte."""
+    if isinstance(value, bytes | bytearray | memoryview) and bytes(value) in (b"\0", b"\1"):
+        return str(bytes(value)[0])
+    return as_text(value)
 
 
 def as_attribute(value: Any) -> object:

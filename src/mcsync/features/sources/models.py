@@ -17,7 +17,7 @@ class Source(Identified, OrgScoped, Timestamped, Base):
 
     ``url`` is the encrypted envelope; a removal destroys it and sets ``soft_deleted_at``. ``place`` is
     all that is ever shown of it. ``watermark`` is the packed value (:mod:`values`) that the next pull
-    begins at; null: at the beginning. ``scheduled_for``: the latest nightly pull that was asked for.
+    begins at; null: at the beginning. ``time_zone``: of its times of consent that name none. ``scheduled_for``: the latest nightly pull that was asked for.
     """
 
     __tablename__ = "sources"
@@ -36,6 +36,7 @@ class Source(Identified, OrgScoped, Timestamped, Base):
     mapping: Mapped[dict[str, Any]]
     snapshot: Mapped[bool] = mapped_column(server_default="false")
     timeout_seconds: Mapped[int] = mapped_column(server_default="300")
+    time_zone: Mapped[str | None]
     status: Mapped[str] = mapped_column(server_default="new")
     status_code: Mapped[str | None]
     status_detail: Mapped[str | None]

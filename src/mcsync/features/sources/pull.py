@@ -24,6 +24,7 @@ from mcsync.features.audit import AuditAction
 from mcsync.features.contacts import repository as contacts_repository
 from mcsync.features.contacts import service as contacts
 from mcsync.features.contacts import staging
+from mcsync.features.contacts.intake.times import zone_of
 from mcsync.features.contacts.schemas import MAX_REPORTED
 from mcsync.features.preferences.service import PreferencesConsentSink
 from mcsync.features.sources import drivers, repository, statements, values
@@ -46,7 +47,7 @@ class Outcome:
     report: dict[str, Any]
     import_id: UUID
     error: dict[str, str] | None = None
-    rejections: list[tuple[int, str, str]] = field(default_factory=list)
+    rejections: list[staging.Reported] = field(default_factory=list)
     ignored: tuple[str, ...] = ()
     sample: list[dict[str, Any]] = field(default_factory=list)
 
@@ -173,7 +174,7 @@ class Pull:
     ) -> Outcome:  # fmt: skip
         source, dry = self._source, most is not None
         import_id = uuid7()
-        stager = await contacts.row_stager(self._resources, session)
+        stager = await contacts.row_stager(self._resources, session, zone_of(source.time_zone))
         intake = SourceIntake(stager, plan, remember=source.snapshot)
         sample = _Sample(shown) if shown else None
         await staging.create(session)
@@ -183,7 +184,7 @@ class Pull:
         sink = PreferencesConsentSink(self._resources, self._actor)
         counted, consent = await contacts.take(
             session, intake, stager, sink, confirm_withdrawals=self._wish.confirm_withdrawals or dry,
-            source=f"source:{source.name}",
+            channel=f"source:{source.id}", source=f"source:{source.name}",
             proof={"sourceId": str(source.id), "importId": str(import_id)}, source_id=source.id,
         )  # fmt: skip
         counts = asdict(counted)

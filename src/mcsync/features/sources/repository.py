@@ -156,13 +156,28 @@ async def latest_pulls(session: AsyncSession, source_ids: Sequence[UUID]) -> dic
 # ----------------------------------------------------------- what a pull does beside the merge
 
 
+_FIRST: str = f"""
+select entity_type, entity_id, min(line) as line from {STAGED} where code is null
+group by 1, 2 having count(*) > 1
+"""
+# The newest row takes an opt-out over that an older one states, unless it states a dated opt-in.
+_OPT_OUTS_OF_OLDER = f"""
+update {STAGED} s
+set opt_status = 'opted_out', consent_source = o.consent_source, consent_given_at = o.consent_given_at
+from ({_FIRST}) d
+join {STAGED} o on o.entity_type = d.entity_type and o.entity_id = d.entity_id
+     and o.code is null and o.line > d.line and o.opt_status = 'opted_out'
+where s.code is null and s.line = d.line and s.opt_status is distinct from 'opted_out'
+  and not (s.opt_status is not distinct from 'opted_in' and s.consent_given_at is not null)
+"""
+
+
 async def drop_superseded(session: AsyncSession) -> int:
     """Of staged rows about one person only the first stays; answers how many went."""
+    await session.execute(text(_OPT_OUTS_OF_OLDER))
     result = await session.execute(
         text(
-            f"""delete from {STAGED} s
-                using (select entity_type, entity_id, min(line) as line from {STAGED}
-                       where code is null group by 1, 2 having count(*) > 1) d
+            f"""delete from {STAGED} s using ({_FIRST}) d
                 where s.code is null and s.entity_type = d.entity_type
                   and s.entity_id = d.entity_id and s.line > d.line"""
         )

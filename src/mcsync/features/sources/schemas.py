@@ -115,6 +115,7 @@ _SOURCE: dict[str, JsonValue] = {
     "statusDetail": None,
     "watermarkColumn": "updated_at",
     "watermark": "2026-11-23T04:58:41+00:00",
+    "timeZone": "Europe/Stockholm",
     "fields": ["entityId", "entityType", "email", "firstName", "attributes.costCentre"],
     "createdAt": "2026-11-20T09:12:44Z",
     "lastPull": _PULL,
@@ -144,6 +145,9 @@ class SourceView(ResponseModel):
     watermark: str | None = Field(
         description="The newest value seen; the next pull begins before it."
     )
+    time_zone: str | None = Field(
+        description="IANA name of the zone of its times of consent that have no offset; null: any zone."
+    )
     fields: list[str] = Field(
         description="Contact fields and attributes that are mapped by name; others map themselves."
     )
@@ -161,7 +165,7 @@ class SourceView(ResponseModel):
             "status_code": row.status_code, "status_detail": row.status_detail,
             "watermark_column": row.watermark_column,
             "watermark": row.watermark["value"] if row.watermark else None,
-            "fields": sorted(mapped), "created_at": row.created_at,
+            "time_zone": row.time_zone, "fields": sorted(mapped), "created_at": row.created_at,
             "last_pull": PullView.of(last) if last else None,
         })  # fmt: skip
 

@@ -28,6 +28,7 @@ from mcsync.core.web.paging import PageParams, encode_cursor
 from mcsync.features import audit
 from mcsync.features.audit import AuditAction
 from mcsync.features.contacts.intake import message_of
+from mcsync.features.contacts.intake.times import zone_of
 from mcsync.features.sources import drivers, execute, pulls, repository, statements
 from mcsync.features.sources.errors import SourceError
 from mcsync.features.sources.mapping import checked_mapping
@@ -51,7 +52,8 @@ _WATCH_SECONDS: Final = 0.3
 
 @dataclass(frozen=True, slots=True)
 class NewSource:
-    """What an operator says of a source. ``overlap``: seconds, or steps of a number."""
+    """What an operator says of a source. ``overlap``: seconds, or steps of a number. ``time_zone``: of times
+    of consent that name none."""
 
     name: str
     url: str = field(repr=False)
@@ -65,6 +67,7 @@ class NewSource:
     acknowledge: str | None = None
     snapshot: bool = False
     timeout_seconds: int = 300
+    time_zone: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +88,7 @@ async def add(
 ) -> SourceView:
     """Sets a source up. With ``check`` it must be readable and its mapping fit.
 
-    Raises BadRequestError (``invalid_source...``, or why it cannot be read), UnavailableError,
+    Raises BadRequestError (``invalid_source...``, ``unknown_time_zone``, or why it cannot be read), UnavailableError,
     ConflictError (``source_name_taken``).
     """
     source = _described(resources, actor, given)
@@ -129,6 +132,7 @@ def _described(resources: Resources, actor: Actor, given: NewSource) -> Source:
         raise _invalid("The overlap is 0 or more.")
     if not 1 <= given.timeout_seconds <= 3600:
         raise _invalid("The time-out is 1 to 3600 seconds.")
+    zone_of(given.time_zone)
     url = drivers.read_url(given.url)
     query = statements.check_query(given.query, url.kind)
     acknowledge = (
@@ -141,7 +145,7 @@ def _described(resources: Resources, actor: Actor, given: NewSource) -> Source:
         kind=url.kind, place=url.place, query=query, mode=given.mode,
         watermark_column=given.watermark_column, overlap=given.overlap, key_column=given.key_column,
         acknowledge=acknowledge, mapping=checked_mapping(given.columns, given.constants),
-        snapshot=given.snapshot, timeout_seconds=given.timeout_seconds,
+        snapshot=given.snapshot, timeout_seconds=given.timeout_seconds, time_zone=given.time_zone,
     )  # fmt: skip
 
 
@@ -169,9 +173,10 @@ async def _tried(resources: Resources, actor: Actor, source: Source, *, most: in
 
 def _rejections(outcome: Outcome) -> list[dict[str, Any]]:
     return [
-        {"row": row, "field": name or None, "code": code, "message": message_of(code)}
-        for row, name, code in outcome.rejections
-    ]
+        {"row": one.line, "field": one.field or None, "code": one.code, "taken": one.taken,
+         "message": message_of(one.code)}
+        for one in outcome.rejections
+    ]  # fmt: skip
 
 
 def _told(error: SourceError) -> McsyncError:
@@ -234,7 +239,7 @@ async def _first_rejections(
             return []
         found = await contacts.rejections(session, row.import_id, after=None, limit=1_000)
     return [
-        {"row": one.line, "field": one.field or None, "code": one.code,
+        {"row": one.line, "field": one.field or None, "code": one.code, "taken": one.taken,
          "message": message_of(one.code)}
         for one in found
     ]  # fmt: skip

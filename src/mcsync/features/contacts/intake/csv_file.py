@@ -25,7 +25,6 @@ from mcsync.features.contacts.intake.rows import (
     MAX_ATTRIBUTES,
     MAX_TEXT,
     NULL,
-    OPT_STATUSES,
     OPTIONAL_FIELDS,
     PROVIDED_BIT,
     STANDARD_FIELDS,
@@ -34,6 +33,8 @@ from mcsync.features.contacts.intake.rows import (
     RowStager,
     unreadable,
 )
+from mcsync.features.contacts.intake.told import by_cells
+from mcsync.features.contacts.intake.words import clearly_withdraws
 
 # Of the whole process: no line is longer, so that a plain row never meets csv's own, shorter limit.
 csv.field_size_limit(MAX_LINE + 1)
@@ -85,9 +86,7 @@ class Header:
                 code="invalid_column_name",
             )
         self.plain = not any(_UNUSUAL.search(name) or "\n" in name for name in self.attributes)
-        self.provided = sum(
-            PROVIDED_BIT[field] for field in OPTIONAL_FIELDS if field in self.places
-        )
+        self.provided = sum(bit for field, bit in PROVIDED_BIT.items() if field in self.places)
         if self.attributes:
             self.provided |= PROVIDED_BIT["attributes"]
 
@@ -112,7 +111,6 @@ class CsvIntake:
     """CSV (RFC 4180, any of comma, semicolon and tab as separator) in UTF-8, with a header."""
 
     kind = "csv"
-    masked = False
     header_type: ClassVar[type[Header]] = Header
 
     def __init__(self, stager: RowStager) -> None:
@@ -129,6 +127,10 @@ class CsvIntake:
     def fields(self) -> frozenset[str]:
         provided = self._header.provided if self._header else 0
         return frozenset(field for field, bit in PROVIDED_BIT.items() if provided & bit)
+
+    @property
+    def masked(self) -> bool:
+        return self._stager.partial
 
     @property
     def consent(self) -> bool:
@@ -219,6 +221,8 @@ class CsvIntake:
             first, plain = self._line, 0
             for line, row in enumerate(csv.reader(lines, delimiter=separator), first):
                 cells = [cell.strip() for cell in row]
+                if len(cells) > width and not any(cells[width:]):
+                    del cells[width:]
                 if (
                     len(cells) != width
                     or (kind := type_of(cells[at_type])) is None
@@ -272,7 +276,8 @@ class CsvIntake:
     def _unclosed(self) -> str:
         """Refuses the first line held, whose quote is never closed, and reads on behind it."""
         self.received += 1
-        refusal = self._stager.refuse(self._line, [("", "unclosed_quote")])
+        pieces = [piece.strip(' \t\r\n"') for piece in self._held[0].split(self._separator)]
+        refusal = self._misread(self._line, "unclosed_quote", pieces)
         del self._held[0]
         self._line += 1
         return refusal + self._careful()
@@ -283,14 +288,36 @@ class CsvIntake:
         if not any(map(str.strip, row)):
             return ""
         self.received += 1
-        if len(row) != header.width:
-            return self._stager.refuse(line, [("", _wrong_width(row))])
-        values = {field: row[place] for field, place in header.places.items()}
-        attributes = {name: row[place] for name, place in header.attributes.items()}
+        cells = _fitted(row, header.width)
+        if cells is None or (len(row) < header.width and self._looks_shifted(cells)):
+            return self._misread(line, _wrong_width(row), row)
+        values = {field: cells[place] for field, place in header.places.items()}
+        attributes = {name: cells[place] for name, place in header.attributes.items()}
         return self._stager.stage(Row(line, values, attributes, header.provided))
 
+    def _misread(self, line: int, code: str, cells: Sequence[str]) -> str:
+        """Refuses a row whose cells do not stand under their names; a withdrawal in it counts."""
+        header = self._header
+        assert header is not None
+        withdrawal = by_cells(cells, header.places, TYPES, self._stager.addresses)
+        return self._stager.refuse(line, [("", code)], withdrawal)
 
-_STATUSES: Final = frozenset(OPT_STATUSES)
+    def _looks_shifted(self, cells: Sequence[str]) -> bool:
+        """Whether a row that is too short says elsewhere what its ``optStatus`` does not say."""
+        assert self._header is not None
+        at = self._header.places.get("optStatus")
+        if at is None or self._stager.status_of(cells[at].strip()) is not None:
+            return False
+        return any(map(clearly_withdraws, cells))
+
+
+def _fitted(row: list[str], width: int) -> list[str] | None:
+    """The row with the header's width, where only empty cells are missing or left over; else ``None``."""
+    if len(row) < width:
+        return row + [""] * (width - len(row))
+    return None if any(map(str.strip, row[width:])) else row[:width]
+
+
 _NO_CONSENT: Final = "\t".join([NULL] * len(CONSENT_FIELDS))
 
 
@@ -317,17 +344,19 @@ def _consent_reader(header: Header, stager: RowStager) -> Callable[[list[str]], 
         return lambda _: _NO_CONSENT
     status_at, source_at, given_at = (header.places.get(field) for field in CONSENT_FIELDS)
     assert status_at is not None
+    status_of, moment = stager.status_of, stager.moment
 
     def read(cells: list[str]) -> str | None:
-        status = cells[status_at]
-        if not status:
+        given_status = cells[status_at]
+        if not given_status:
             return _NO_CONSENT
-        if status not in _STATUSES:
+        status = status_of(given_status)
+        if status is None:
             return None
         source = (cells[source_at] or NULL) if source_at is not None else NULL
         given: str | None = NULL
         if given_at is not None and cells[given_at]:
-            given = stager.moment(cells[given_at])
+            given = moment(cells[given_at])
         return None if given is None else f"{status}\t{source}\t{given}"
 
     return read

@@ -14,7 +14,9 @@ _MESSAGES: Final = {
     "duplicate_entity_id": (
         "The same entity type and id came in an earlier row, which was taken; keep one of them."
     ),
-    "missing_email": "Give an e-mail address.",
+    "missing_email": (
+        "A contact that is not known yet needs an e-mail address, or an empty one that says it has none."
+    ),
     "invalid_email": "This is not an e-mail address that can be delivered to; correct it.",
     "too_long": "The value is longer than this field takes; shorten it.",
     "nul_character": "The row contains a NUL character; export the file again as plain text.",
@@ -30,7 +32,7 @@ _MESSAGES: Final = {
     "too_many_attributes": "A contact takes at most 100 attributes; send fewer.",
     "invalid_consent": (
         "optStatus is opted_in, opted_out or unset, and consentGivenAt a date and time (ISO 8601)"
-        " that is not in the future."
+        " that is not in the future. The statement was not taken as an opt-in."
     ),
     "missing_opt_status": "Say opted_in, opted_out or unset.",
     "invalid_ip_address": "Give an IPv4 or IPv6 address, or leave it empty.",
@@ -38,7 +40,7 @@ _MESSAGES: Final = {
         "No contact has this entity type and id; send it with contacts.import first."
     ),
     "unknown_field": (
-        "The row has a field that a statement of consent does not take; correct its name, or leave it out."
+        "The row has a field of a name that is not known here; correct the name, or leave it out."
     ),
     "suppressed": (
         "This person was erased at their request and may not come back until an owner lifts that."
