@@ -27,7 +27,11 @@ from mcsync.mailchimp.identity import (
     KEY_PATTERN,
     InvalidApiKey,
     data_centre,
+    mailbox_hash,
+    mailbox_of,
     normalise_address,
+    spelled_domain,
+    spellings,
     subscriber_hash,
 )
 from mcsync.mailchimp.pagination import MemberPages, iterate_members
@@ -164,10 +168,14 @@ __all__ = [
     "data_centre",
     "error_from_response",
     "iterate_members",
+    "mailbox_hash",
+    "mailbox_of",
     "normalise_address",
     "parse_webhook",
     "permission_changes",
     "retry_delay",
+    "spelled_domain",
+    "spellings",
     "subscriber_hash",
     "verify_webhook_signature",
 ]

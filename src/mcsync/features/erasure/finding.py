@@ -74,14 +74,15 @@ async def _find_address(
 ) -> Subject | Erasure:
     """By address: the one contact who has it, or the address alone where no contact does."""
     known, key = address_hash(email), address_key(hash_key, email)
+    hashes = [address.hash for address in Address(known, email).spelled()]
     before = await _erased_before(session, key) if erasing else None
     if before is not None:
-        new = await repository.address_is_known(session, known, key, at_mailchimp_only=True)
+        new = await repository.address_is_known(session, hashes, key, at_mailchimp_only=True)
         if before.status == "open" or not new:
             return before
         # they came back at Mailchimp by themselves, and ask again
         return await _address_alone(session, known, email)
-    contacts = await repository.contacts_at(session, known)
+    contacts = await repository.contacts_at(session, known, hashes)
     if len(contacts) > 1:
         raise ConflictError(
             "Several contacts have this address. Name the one who is meant.",
@@ -96,7 +97,7 @@ async def _find_address(
         return await _find_entity(
             session, hash_key, contacts[0].entity_type, contacts[0].entity_id, erasing=erasing
         )
-    if not await repository.address_is_known(session, known, key):
+    if not await repository.address_is_known(session, hashes, key):
         raise unknown()
     return await _address_alone(session, known, email)
 
@@ -113,7 +114,8 @@ async def _erased_before(session: AsyncSession, key: UUID) -> Erasure | None:
 
 
 async def _address_alone(session: AsyncSession, known: UUID, email: str) -> Subject:
-    subject = Subject(None, None, None, [Address(known, email)])
+    subject = Subject(None, None, None)
+    subject.learn([Address(known, email)])
     subject.learn(await repository.addresses_at_mailchimp(session, subject.hashes, None))
     return subject
 

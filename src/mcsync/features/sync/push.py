@@ -309,7 +309,9 @@ class Push:
         except (RefusedError, InvalidRequestError) as error:
             return await self._rename_refused(row, error)
         async with self._db.transaction(self._run.org_id) as session:
-            await accounting.move_member(session, self._target.id, row.old_hash, row.address_hash)
+            await accounting.move_member(
+                session, self._target.id, row.old_hash, row.address_hash, row.email
+            )
         outcome = accounting.from_member(row, member, tag=self._tag)
         return recording.Answer([outcome], untagged=[] if outcome.tagged else [row])
 
