@@ -21,10 +21,14 @@ from mcsync.features.contacts.models import TWO_SPELLINGS
 
 RANK: Final = """case when {0}.status in ('subscribed', 'pending') then 1
      when {0}.status <> 'absent' then 2
-     when coalesce({0}.intent_at, {0}.pending_added_at, {0}.requested_at) is not null then 3
+     when coalesce({0}.intent_at, {0}.pending_added_at, {0}.requested_at) is not null
+          or exists (select from audience_refusals r where r.audience_id = {0}.audience_id
+                     and r.address_hash = {0}.address_hash
+                     and r.code in ('forgotten', 'compliance', 'unsubscribed', 'cleaned'))
+          then 3
      else 5 end"""
-"""Which member of a mailbox stands for it: an active one, any other, one that is on its way there; then
-(4) the spelling of the contact, and last a member that is gone."""
+"""Which member of a mailbox stands for it: an active one, any other, one that is on its way there or that
+only the person can bring back; then (4) the spelling of the contact, and last a member that is gone."""
 
 # Of the mailboxes of some contacts: what stands for each. A tie leaves it with the one that stood for it.
 _SETTLE: Final = f"""
@@ -42,21 +46,21 @@ with found as materialized (
       and coalesce(x.spelling, true)  -- else the person has another address at Mailchimp
     order by f.box, f.updated_at desc, f.id
 ), candidates as (
-    select b.box, m.address_hash as h, b.local || '@' || m.spelled_domain as email,
+    select b.box, b.now, m.address_hash as h, b.local || '@' || m.spelled_domain as email,
            {RANK.format("m")} as rank
     from boxes b join audience_members m on m.audience_id = :audience and m.address_hash = b.box
     union all
-    select b.box, m.address_hash, b.local || '@' || m.spelled_domain, {RANK.format("m")}
+    select b.box, b.now, m.address_hash, b.local || '@' || m.spelled_domain, {RANK.format("m")}
     from boxes b join audience_members m on m.audience_id = :audience and m.mailbox_hash = b.box
     union all
-    select box, case when in_unicode then md5(lower(email))::uuid else box end, email, 4 from boxes
+    select box, now, case when in_unicode then md5(lower(email))::uuid else box end, email, 4 from boxes
 ), chosen as materialized (
-    select distinct on (c.box) c.box, c.h, c.email, b.now
-    from candidates c join boxes b using (box)
-    order by c.box, c.rank, c.h = coalesce(b.now, c.box) desc, c.h = c.box desc, c.h
+    select distinct on (box) box, h, email, now from candidates
+    order by box, rank, h = coalesce(now, box) desc, h = box desc, h
 ), given_up as (
-    delete from audience_aliases x using chosen k
-    where x.audience_id = :audience and x.source_hash = k.box and x.spelling and k.h = k.box
+    delete from audience_aliases x
+    where x.audience_id = :audience and x.spelling
+      and x.source_hash = any(array(select box from chosen where h = box and now is not null))
 ), given as (
     insert into audience_aliases as x (org_id, audience_id, source_hash, member_hash, email, spelling)
     select :org, :audience, box, h, email, true from chosen where h <> box
