@@ -48,7 +48,7 @@ from mcsync.features.transactional.schemas import (
     TemplateList,
     TemplateView,
 )
-from mcsync.mailchimp import mailbox_of
+from mcsync.mailchimp import mailbox_of, spelled_domain, spellings
 from mcsync.mailchimp.transactional import (
     MergeVar,
     Message,
@@ -276,9 +276,10 @@ async def render_template(resources: Resources, actor: Actor, given: RenderInput
 async def list_rejects(
     resources: Resources, actor: Actor, *, email: str | None = None
 ) -> RejectList:
-    """The rejects list as it is at Mailchimp now."""
+    """The rejects list as it is at Mailchimp now; of an address in all spellings of its domain."""
+    asked = (email,) if email is None or spelled_domain(email) is None else spellings(email)
     async with links.calling(resources, actor.org_id) as link:
-        found = await link.client.rejects(email)
+        found = [each for one in asked for each in await link.client.rejects(one)]
     return RejectList(
         items=[
             RejectView(
