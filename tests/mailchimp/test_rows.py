@@ -61,3 +61,20 @@ def test_chunks_hold_at_most_their_size() -> None:
     assert list(chunked([])) == []
     with pytest.raises(ValueError, match="size"):
         list(chunked([1], 0))
+
+
+def test_an_answer_in_the_other_spelling_of_a_domain_is_the_rows_too() -> None:
+    unicode, a_label = "x@bücher.test", "x@xn--bcher-kva.test"
+    for sent, answered in ((unicode, a_label), (a_label, unicode)):
+        for answer in (result([answered], [], []), result([], [], [answered])):
+            accounting = account_rows([sent, "y@corp.test"], answer)
+            assert [row.address for row in accounting.rows] == [sent, "y@corp.test"]
+            assert accounting.rows[0].outcome in (RowOutcome.NEW, RowOutcome.ERROR)
+            assert accounting.missing == ("y@corp.test",)
+            assert accounting.unexpected == ()
+
+
+def test_both_spellings_that_were_sent_keep_their_own_answers() -> None:
+    unicode, a_label = "x@bücher.test", "x@xn--bcher-kva.test"
+    accounting = account_rows([unicode, a_label], result([], [a_label], []))
+    assert [row.outcome for row in accounting.rows] == [RowOutcome.MISSING, RowOutcome.UPDATED]

@@ -15,7 +15,7 @@ from mcsync.core.auth import Role
 from mcsync.core.auth.tokens import issue_token
 from mcsync.core.crypto import keyed_hash, new_hash_key
 from mcsync.core.resources import Resources
-from mcsync.mailchimp import normalise_address, subscriber_hash
+from mcsync.mailchimp import mailbox_hash, mailbox_of
 
 DEPARTMENTS = ("Engineering", "Finance", "People", "Sales", "Support")
 LOCATIONS = ("Berlin", "Lisbon", "Osaka")
@@ -84,11 +84,11 @@ async def insert_contacts(
     complete = []
     for row in rows:
         email = row["email"]
-        address = normalise_address(email) if email else None
+        address = mailbox_of(email) if email else None
         complete.append(
             row
             | {
-                "address_hash": UUID(subscriber_hash(email)) if email else None,
+                "address_hash": UUID(mailbox_hash(email)) if email else None,
                 "address_key": keyed_hash(org.hash_key, "address", address) if address else None,
             }
         )

@@ -197,7 +197,7 @@ def keyed_digest(key: bytes, kind: str, value: str) -> bytes:
 def keyed_hash(key: bytes, kind: str, value: str) -> UUID:
     """The first 16 bytes of :func:`keyed_digest`, as the UUID that the tables keep.
 
-    Addresses use kind ``address`` and ``normalise_address(email)``.
+    Addresses use kind ``address`` and ``mailbox_of(email)``.
     """
     return UUID(bytes=keyed_digest(key, kind, value)[:16])
 

@@ -29,7 +29,11 @@ from mcsync.mailchimp.identity import (
     KEY_PATTERN,
     InvalidApiKey,
     data_centre,
+    mailbox_hash,
+    mailbox_of,
     normalise_address,
+    spelled_domain,
+    spellings,
     subscriber_hash,
 )
 from mcsync.mailchimp.pagination import MemberPages, iterate_members
@@ -178,12 +182,16 @@ __all__ = [
     "error_from_response",
     "is_admin_reason",
     "iterate_members",
+    "mailbox_hash",
+    "mailbox_of",
     "merge_tag",
     "normalise_address",
     "parse_webhook",
     "path",
     "permission_changes",
     "retry_delay",
+    "spelled_domain",
+    "spellings",
     "subscriber_hash",
     "verify_webhook_signature",
 ]

@@ -10,7 +10,7 @@ from typing import Final, TypeVar
 
 from mcsync.mailchimp.endpoints.base import timestamp
 from mcsync.mailchimp.errors import RefusalCode, classify_refusal, member_status
-from mcsync.mailchimp.identity import normalise_address
+from mcsync.mailchimp.identity import mailbox_of, normalise_address
 from mcsync.mailchimp.types.batch import BatchMember, BatchResult, BatchRowError
 
 BATCH_SIZE: Final = 500
@@ -120,8 +120,10 @@ def account_rows(sent_addresses: Iterable[str], result: BatchResult) -> RowAccou
     """Join what was sent with what was answered, by normalised address.
 
     The order of an answer is unknown (MC 3.3). An address that is both a member and an
-    error in one answer counts as error: something about it was not taken.
+    error in one answer counts as error: something about it was not taken. An answer in the
+    other spelling of a domain is the row's too, unless that spelling was sent by itself.
     """
+    sent = list(sent_addresses)
     fates: dict[str, tuple[RowOutcome, BatchMember | None, BatchRowError | None]] = {}
     for outcome, members in (
         (RowOutcome.UPDATED, result.updated_members),
@@ -131,13 +133,17 @@ def account_rows(sent_addresses: Iterable[str], result: BatchResult) -> RowAccou
             fates[normalise_address(member.email_address)] = (outcome, member, None)
     for error in result.errors:
         fates[normalise_address(_unquoted(error.email_address))] = (RowOutcome.ERROR, None, error)
-    answered = set(fates)
+    keys = [normalise_address(address) for address in sent]
+    answered = set(fates) - set(keys)
+    respelled = {mailbox_of(address): address for address in sorted(answered)}
     missing = (RowOutcome.MISSING, None, None)
     rows = []
-    for address in sent_addresses:
-        key = normalise_address(address)
-        answered.discard(key)
-        rows.append(AccountedRow(address, *fates.get(key, missing)))
+    for address, key in zip(sent, keys, strict=True):
+        found = key
+        if key not in fates and respelled:
+            found = respelled.pop(mailbox_of(key), key)
+            answered.discard(found)
+        rows.append(AccountedRow(address, *fates.get(found, missing)))
     return RowAccounting(tuple(rows), tuple(sorted(answered)))
 
 

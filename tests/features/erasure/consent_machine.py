@@ -23,6 +23,7 @@ from mcsync.features.sync import execute, service
 from mcsync.features.webhooks import polling
 from mcsync.features.webhooks import work as webhook_work
 from mcsync.features.webhooks.intake import Endpoint, Intake
+from mcsync.mailchimp import mailbox_of
 from tests.features.sync.machine import (
     ADDRESSES,
     MEMBER,
@@ -162,7 +163,7 @@ class ConsentMachine(Machine):
         )
 
     async def held_by(self, person: str) -> set[str]:
-        """The addresses that are known of a person."""
+        """The mailboxes that are known of a person."""
         rows = await self.world.sql(
             """select c.email from contacts c where c.entity_id = :person
                union select f.email from contacts c join contact_addresses f on f.contact_id = c.id
@@ -172,7 +173,7 @@ class ConsentMachine(Machine):
                where c.entity_id = :person""",
             person=person,
         )
-        return {row.email for row in rows if row.email}
+        return {mailbox_of(row.email) for row in rows if row.email}
 
     # --- crashes and weather --------------------------------------------------------------------
 
@@ -200,7 +201,7 @@ class ConsentMachine(Machine):
     def judge(self, entry: HistoryEntry, consent: Consent) -> None:
         before, after = entry["from_status"], entry["to_status"]
         if after in MEMBER and before not in MEMBER:
-            assert entry["email"] not in self.erased, f"{entry['email']} was erased"
+            assert mailbox_of(entry["email"]) not in self.erased, f"{entry['email']} was erased"
         super().judge(entry, consent)
 
     async def consent(self) -> Consent:
@@ -211,7 +212,7 @@ class ConsentMachine(Machine):
             (self.remembered.ins, now.ins),
             (self.remembered.explicit, now.explicit),
         ):
-            for address in ADDRESSES:
+            for address in map(mailbox_of, ADDRESSES):
                 mine[address] = sorted({*mine[address], *theirs[address]})
         self.remembered.holders = now.holders
         for address in self.erased:

@@ -28,13 +28,19 @@ from mcsync.core.crypto import keyed_hash
 from mcsync.core.errors import ConflictError
 from mcsync.features.sync import service
 from mcsync.features.sync.schemas import RunView
+from mcsync.mailchimp import mailbox_of
 from tests.features.sync.world import World
 from tests.support.sandbox import HistoryEntry
 
 T = TypeVar("T")
 
 PEOPLE = ("E1", "E2", "E3", "E4")
-ADDRESSES = tuple(f"{name}@acme.example" for name in ("ada", "bob", "cyd", "dan", "eve", "fay"))
+ADDRESSES = (
+    *(f"{name}@acme.example" for name in ("ada", "bob", "cyd", "dan", "eve")),
+    # one mailbox, in both spellings of its domain
+    "fay@bücher.example",
+    "fay@xn--bcher-kva.example",
+)
 DEPARTMENTS = ("Sales", "Support", "Elsewhere")
 MEMBER = ("subscribed", "pending")
 FORM = ("subscribe_form", "resubscribe_form", "confirm")
@@ -78,12 +84,14 @@ class Story:
         self.chain: dict[str, set[str]] = {}
         self.outs: dict[str, list[float]] = defaultdict(list)
         self.ins: dict[str, list[float]] = defaultdict(list)
+        self.there: set[str] = set()
         self._moving: tuple[bool, float | None, set[str]] = (False, None, set())
 
     def add(self, entry: HistoryEntry) -> None:
         """Takes over one entry."""
         email, kind, origin, at = entry["email"], entry["kind"], entry["origin"], entry["at"]
         before, after = entry["from_status"], entry["to_status"]
+        (self.there.discard if after in ("absent", "deleted") else self.there.add)(email)
         if kind == "email":
             if after == "absent":
                 self._moving = (
@@ -108,9 +116,9 @@ class Story:
         elif before != "subscribed" and entry["via"] in ("subscribe_form", "subscribe"):
             self.owned[email] = False
         if origin == "form":
-            self.ins[email].append(at)
+            self.ins[mailbox_of(email)].append(at)
         if origin == "person" and after == "unsubscribed":
-            self.outs[email].append(int(at) + 0.999999)
+            self.outs[mailbox_of(email)].append(int(at) + 0.999999)
             self.left_by_person[email] = int(at) + 0.999999
         elif after in MEMBER and before not in MEMBER:
             self.left_by_person[email] = None
@@ -384,24 +392,28 @@ class Machine(RuleBasedStateMachine):
             assert story.owned.get(email), f"{email} was not ours to archive"
         if after not in MEMBER or before in MEMBER:
             return
-        outs = consent.outs[email] + story.outs[email]
-        ins = consent.ins[email] + story.ins[email]
+        box = mailbox_of(email)
+        if before in ("absent", "deleted") and entry["kind"] != "email":
+            twins = {each for each in story.there if mailbox_of(each) == box} - {email}
+            assert not twins, f"{email} is a second member beside {twins}"
+        outs = consent.outs[box] + story.outs[box]
+        ins = consent.ins[box] + story.ins[box]
         if outs:
             assert ins, f"{email} -> {after} after a withdrawal"
             assert max(ins) > max(outs), f"{email} -> {after} after a later withdrawal"
         for address in story.chain.get(email, set()) | {email}:
-            for person, last_in, last_out in consent.holders[address]:
+            for person, last_in, last_out in consent.holders[mailbox_of(address)]:
                 assert last_out is None or (last_in or 0) > last_out, f"{person} has withdrawn"
         left = story.left_by_person.get(email)
         if left is not None:
             assert after == "pending", f"{email} unsubscribed in person"
-            assert max([0.0, *consent.explicit[email]]) > left, f"{email} did not opt in again"
+            assert max([0.0, *consent.explicit[box]]) > left, f"{email} did not opt in again"
 
     async def consent(self) -> Consent:
         """What was recorded of people and addresses: the events, as they were appended."""
         key_of = {
-            keyed_hash(self.world.org.hash_key, "address", address): address
-            for address in ADDRESSES
+            keyed_hash(self.world.org.hash_key, "address", mailbox_of(each)): mailbox_of(each)
+            for each in ADDRESSES
         }
         events = await self.world.sql(
             """select entity_id, address_key, status, effective_at, source from preference_events
@@ -423,7 +435,7 @@ class Machine(RuleBasedStateMachine):
         for row in await self.world.sql(
             "select entity_id, email from contacts where deleted_at is null"
         ):
-            consent.holders[row.email].append(
+            consent.holders[mailbox_of(row.email or "")].append(
                 (
                     row.entity_id,
                     last.get((row.entity_id, "opted_in")),
@@ -439,15 +451,15 @@ class Machine(RuleBasedStateMachine):
         for member in members:
             if member["status"] not in MEMBER:
                 continue
-            email = member["email"]
-            outs = consent.outs[email] + self.story.outs[email]
-            ins = consent.ins[email] + self.story.ins[email]
-            signed = max([0.0, *self.story.ins[email]])
-            known = bool(consent.holders[email])
+            email, box = member["email"], mailbox_of(member["email"])
+            outs = consent.outs[box] + self.story.outs[box]
+            ins = consent.ins[box] + self.story.ins[box]
+            signed = max([0.0, *self.story.ins[box]])
+            known = bool(consent.holders[box])
             assert not outs or max([0.0, *ins]) > max(outs) or not known, (
                 f"{email} is a member still"
             )
-            for person, last_in, last_out in consent.holders[email]:
+            for person, last_in, last_out in consent.holders[box]:
                 assert last_out is None or max(last_in or 0, signed) > last_out, (
                     f"{person} has withdrawn, {email} is a member still"
                 )

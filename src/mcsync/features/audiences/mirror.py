@@ -17,9 +17,16 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from mcsync.core.db import look_up_by_key
+from mcsync.features.audiences import spellings
 from mcsync.features.audiences.attribution import WHO, WHO_AT_FIRST
 from mcsync.mailchimp import Member as MailchimpMember
-from mcsync.mailchimp import MemberStatus, normalise_address, subscriber_hash
+from mcsync.mailchimp import (
+    MemberStatus,
+    mailbox_hash,
+    normalise_address,
+    spelled_domain,
+    subscriber_hash,
+)
 
 FIELDS = (
     "id", "email_address", "contact_id", "status", "unsubscribe_reason", "source",
@@ -35,7 +42,7 @@ _STRICTNESS = """array_position(
 _ARRIVED = """
 create temp table if not exists arrived (
     h uuid, email text, contact_id text, status text, last_changed timestamptz,
-    opt timestamptz, signup timestamptz, reason text, source text, known boolean
+    opt timestamptz, signup timestamptz, reason text, source text, box uuid, spelled text, known boolean
 ) on commit drop
 """
 
@@ -44,7 +51,7 @@ insert into arrived
 select distinct on (1) *, false from unnest(
     cast(:h as uuid[]), cast(:email as text[]), cast(:contact_id as text[]), cast(:status as text[]),
     cast(:last_changed as timestamptz[]), cast(:opt as timestamptz[]), cast(:signup as timestamptz[]),
-    cast(:reason as text[]), cast(:source as text[]))
+    cast(:reason as text[]), cast(:source as text[]), cast(:box as uuid[]), cast(:spelled as text[]))
 order by 1, 5 desc nulls last
 """
 
@@ -63,7 +70,9 @@ where a.status = 'unsubscribed' and exists (
 # Mailchimp. Our own source still says the old one, which from now on stands for the new.
 _MOVED = """
 create temp table moved on commit drop as
-select a.h as new_hash, a.email, m.address_hash as old_hash from arrived a
+select a.h as new_hash, a.email, a.box as new_box, a.spelled, m.address_hash as old_hash,
+       coalesce(m.mailbox_hash, m.address_hash) as old_box
+from arrived a
 join audience_members m on m.audience_id = '{audience}' and m.contact_id = a.contact_id
      and a.contact_id <> '' and m.address_hash <> a.h and m.status <> 'absent'
      and (m.last_changed is null or a.last_changed is null or a.last_changed >= m.last_changed)
@@ -72,7 +81,9 @@ join audience_members m on m.audience_id = '{audience}' and m.contact_id = a.con
 _MOVE = (
     """delete from audience_members m using moved v
        where m.audience_id = :audience and m.address_hash = v.new_hash""",
-    """update audience_members m set address_hash = v.new_hash, email = v.email from moved v
+    """update audience_members m set address_hash = v.new_hash, email = v.email,
+           mailbox_hash = nullif(v.new_box, v.new_hash), spelled_domain = v.spelled
+       from moved v
        where m.audience_id = :audience and m.address_hash = v.old_hash""",
     """insert into segment_members (org_id, segment_id, audience_id, address_hash)
        select t.org_id, t.segment_id, t.audience_id, v.new_hash from segment_members t
@@ -80,17 +91,20 @@ _MOVE = (
        on conflict do nothing""",
     """delete from segment_members t using moved v
        where t.audience_id = :audience and t.address_hash = v.old_hash""",
-    """update audience_aliases x set member_hash = v.new_hash, email = v.email from moved v
+    """update audience_aliases x set member_hash = v.new_hash, email = v.email,
+           spelling = x.source_hash = v.new_box
+       from moved v
        where x.audience_id = :audience and x.member_hash = v.old_hash""",
     # changed back to what our source says: no alias any more
     """delete from audience_aliases x
        where x.audience_id = :audience and x.source_hash = x.member_hash""",
-    """insert into audience_aliases (org_id, audience_id, source_hash, member_hash, email)
-       select :org, :audience, v.old_hash, v.new_hash, v.email from moved v
-       where exists (select from contacts c where c.org_id = :org and c.deleted_at is null
-                     and c.address_hash = v.old_hash)
-       on conflict (audience_id, source_hash)
-       do update set member_hash = excluded.member_hash, email = excluded.email""",
+    """insert into audience_aliases (org_id, audience_id, source_hash, member_hash, email, spelling)
+       select :org, :audience, v.old_box, v.new_hash, v.email, v.old_box = v.new_box from moved v
+       where v.old_box <> v.new_hash
+         and exists (select from contacts c where c.org_id = :org and c.deleted_at is null
+                     and c.address_hash = v.old_box)
+       on conflict (audience_id, source_hash) do update
+       set member_hash = excluded.member_hash, email = excluded.email, spelling = excluded.spelling""",
 )
 
 _FORM = "({0}.source ilike '%form%' or {0}.source ilike '%page%')"
@@ -98,18 +112,18 @@ _FORM = "({0}.source ilike '%form%' or {0}.source ilike '%page%')"
 _UPSERT = f"""
 insert into audience_members as m (
     org_id, audience_id, address_hash, email, contact_id, status, last_changed, timestamp_opt,
-    timestamp_signup, unsubscribe_reason, source, unsubscribed_by)
+    timestamp_signup, unsubscribe_reason, source, mailbox_hash, spelled_domain, unsubscribed_by)
 select :org, :audience, a.h,
-       case when exists (select from contacts c where c.org_id = :org and c.address_hash = a.h)
+       case when exists (select from contacts c where c.org_id = :org and c.address_hash = a.box)
               or exists (select from address_consents k
-                         where k.org_id = :org and k.address_hash = a.h)
+                         where k.org_id = :org and k.address_hash = a.box)
               or exists (select from audience_aliases x
                          where x.audience_id = :audience and x.member_hash = a.h)
               or exists (select from segment_members t
                          where t.audience_id = :audience and t.address_hash = a.h)
             then a.email end,
        a.contact_id, a.status, a.last_changed, a.opt, a.signup, a.reason, a.source,
-       {WHO_AT_FIRST}
+       nullif(a.box, a.h), a.spelled, {WHO_AT_FIRST}
 from arrived a
 order by a.h  -- whoever writes members locks them in this order: two at a time end in no deadlock
 on conflict (audience_id, address_hash) do update set
@@ -157,7 +171,7 @@ returning address_hash, status, unsubscribed_by, last_changed, (xmax = 0) as is_
 
 _OWN = """
 with own as (  -- our own hashes behind each member that arrived
-    select a.h as mh, a.h from arrived a
+    select a.h as mh, a.box as h from arrived a
     union all
     select a.h, x.source_hash from arrived a
     join audience_aliases x on x.audience_id = :audience and x.member_hash = a.h
@@ -224,6 +238,14 @@ where m.requested_at is not null and m.status = 'subscribed'
   and coalesce(m.source, '') not ilike 'admin%'
 """
 
+# Rows of before the spelling was kept, and those that a call of ours made.
+_SPELLED = """
+update audience_members m set mailbox_hash = nullif(a.box, a.h), spelled_domain = a.spelled
+from arrived a
+where m.audience_id = :audience and m.address_hash = a.h and a.spelled is not null
+  and (m.mailbox_hash, m.spelled_domain) is distinct from (nullif(a.box, a.h), a.spelled)
+"""
+
 _ANSWERED = """
 update audience_members m set requested_at = null from arrived a
 where m.audience_id = :audience and m.address_hash = a.h and m.requested_at is not null
@@ -265,6 +287,11 @@ async def merge(
             await session.execute(text(statement), _only(statement, base))
     await session.execute(text(_KNOWN), {"audience": audience_id})
     changed = len((await session.execute(text(_UPSERT), base)).all())
+    respelled = [m for m in members if spelled_domain(m.email_address) is not None]
+    if respelled:
+        await session.execute(text(_SPELLED), {"audience": audience_id})
+        boxes = {UUID(hex=mailbox_hash(m.email_address)) for m in respelled}
+        await spellings.settle_boxes(session, audience_id, list(boxes))
     for table in ("pulled_withdrawals", "pulled_opt_ins"):
         await session.execute(text(f"drop table if exists {table}"))
         await session.execute(
@@ -317,7 +344,14 @@ def _columns(members: Sequence[MailchimpMember]) -> dict[str, list[Any]]:
         "signup": [m.timestamp_signup for m in members],
         "reason": [m.unsubscribe_reason for m in members],
         "source": [m.source for m in members],
+        "box": [mailbox_of_member(member_hash(m), m.email_address) for m in members],
+        "spelled": [spelled_domain(m.email_address) for m in members],
     }
+
+
+def mailbox_of_member(address_hash: UUID, email: str) -> UUID:
+    """The hash of a member's mailbox, by which our own tables know the address."""
+    return address_hash if email.isascii() else UUID(hex=mailbox_hash(email))
 
 
 async def mark_absent(session: AsyncSession, audience_id: UUID, hashes: Sequence[UUID]) -> None:

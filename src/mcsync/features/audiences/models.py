@@ -72,7 +72,9 @@ class Member(OrgScopedRow, ChangeTracked, Base):
     whose fields they were. ``hold_until``: Mailchimp posted that this person left, and the member was not
     read since; until then nothing is sent that adds or changes it. ``requested_at``: the person (a form
     post, or an operator for them) asked to be subscribed and Mailchimp asks for confirmation; its coming
-    is their opt-in. ``permissions_pushed``: the marketing permissions that we ticked, or tried to, since
+    is their opt-in. ``address_hash`` is Mailchimp's, of the spelling that it has; ``mailbox_hash``: that of
+    the mailbox, by which our other tables know the address, where it is another; ``spelled_domain``: the
+    domain as it is spelled there, where it has two spellings. ``permissions_pushed``: the marketing permissions that we ticked, or tried to, since
     we last added or resubscribed the member; none of them is ticked twice.
     """
 
@@ -108,6 +110,8 @@ class Member(OrgScopedRow, ChangeTracked, Base):
     pushed_at: Mapped[datetime | None]
     pulled_in: Mapped[int | None] = mapped_column(BigInteger)
     hold_until: Mapped[datetime | None]
+    mailbox_hash: Mapped[UUID | None]
+    spelled_domain: Mapped[str | None]
 
     __table_args__ = (
         Index("ix_audience_members_status", "audience_id", "status"),
@@ -132,11 +136,21 @@ class Member(OrgScopedRow, ChangeTracked, Base):
             "address_hash",
             postgresql_where=text("requested_at is not null"),
         ),
+        Index(
+            "ix_audience_members_mailbox",
+            "audience_id",
+            "mailbox_hash",
+            postgresql_where=text("mailbox_hash is not null"),
+        ),
     )
 
 
 class Alias(OrgScopedRow, Base):
-    """A person changed their address at Mailchimp: our ``source_hash`` is their ``member_hash`` there."""
+    """Our ``source_hash`` is ``member_hash`` at Mailchimp.
+
+    A person changed their address there; or (``spelling``) it is the same mailbox, and its member there is
+    or will be spelled otherwise than its hash here (see ``spellings.py``).
+    """
 
     __tablename__ = "audience_aliases"
 
@@ -145,6 +159,7 @@ class Alias(OrgScopedRow, Base):
     member_hash: Mapped[UUID]
     email: Mapped[str]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    spelling: Mapped[bool] = mapped_column(server_default="false")
 
     __table_args__ = (Index("ix_audience_aliases_member", "audience_id", "member_hash"),)
 

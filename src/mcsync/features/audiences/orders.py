@@ -31,6 +31,11 @@ reached as (  -- the address, and the one that it stands for: who moved there ma
     select a.id, a.org_id, a.account_id, x.member_hash, x.email
     from targets t join audience_aliases x on x.source_hash = t.address_hash
     join audiences a on a.id = x.audience_id and a.gone_at is null
+    union all  -- every member of the mailbox, however it is spelled there
+    select a.id, a.org_id, a.account_id, o.address_hash, coalesce(o.email, t.email)
+    from targets t cross join audiences a
+    join audience_members o on o.audience_id = a.id and o.mailbox_hash = t.address_hash
+    where a.gone_at is null
 )
 insert into audience_orders (org_id, audience_id, address_hash, email, kind)
 select distinct on (r.audience_id, r.address_hash)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import BigInteger, Index, func, text
@@ -18,12 +18,16 @@ from mcsync.core.db.base import (
     Timestamped,
 )
 
+TWO_SPELLINGS: Final = "(octet_length(email) <> length(email) or strpos(email, 'xn--') > 0)"
+"""In SQL: the address may have two spellings. The condition of an index, so it is spelled the same everywhere."""
+
 
 class Contact(Identified, OrgScopedRow, Timestamped, ChangeTracked, Base):
     """An employee or vendor, keyed by the id its own system gave it.
 
-    ``address_hash`` is Mailchimp's MD5 of the normalised address, kept as a uuid (16 bytes) since every
-    join of a sync runs over it; ``address_key`` is the organisation's keyed hash (HMAC) of the same,
+    ``address_hash`` is the MD5 of the address's mailbox (:func:`mcsync.mailchimp.mailbox_of`; for nearly
+    all addresses what Mailchimp calls the subscriber hash), kept as a uuid (16 bytes) since every join of
+    a sync runs over it; ``email`` is spelled as it was given; ``address_key`` is the organisation's keyed hash (HMAC) of the same,
     under which a withdrawal or erasure survives. Both are null where there is no usable address.
     ``deleted_at``: the contact left; nothing of it is erased. ``source_id``: the source whose pull
     brought the contact last, if one ever did.
@@ -56,6 +60,12 @@ class Contact(Identified, OrgScopedRow, Timestamped, ChangeTracked, Base):
             "org_id",
             "source_id",
             postgresql_where=text("source_id is not null"),
+        ),
+        Index(
+            "ix_contacts_two_spellings",
+            "org_id",
+            "address_hash",
+            postgresql_where=text(TWO_SPELLINGS),
         ),
     )
 

@@ -15,7 +15,7 @@ from mcsync.features import audit
 from mcsync.features.audit import AuditAction
 from mcsync.features.erasure import leases, receipt, repository, stores
 from mcsync.features.erasure.models import Erasure, ErasureTarget
-from mcsync.features.erasure.subject import Subject
+from mcsync.features.erasure.subject import Subject, address_hash
 from mcsync.features.sync.planner import PLAN_LOCK
 
 _ACTOR: Final = "gdpr-erasure"
@@ -73,10 +73,14 @@ async def complete(
 async def shared_addresses(session: AsyncSession, subject: Subject) -> list[dict[str, int]]:
     """The addresses, by number, that other living contacts hold, and how many do."""
     holders = await repository.holders(session, subject.hashes, subject.contact_id)
+    boxes = [
+        address.hash if address.email is None else address_hash(address.email)
+        for address in subject.addresses
+    ]
     return [
-        {"address": number, "contacts": holders[address.hash]}
-        for number, address in enumerate(subject.addresses, start=1)
-        if address.hash in holders
+        {"address": number, "contacts": holders[box]}
+        for number, box in enumerate(boxes, start=1)
+        if box in holders
     ]
 
 

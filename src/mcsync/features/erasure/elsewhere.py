@@ -11,7 +11,7 @@ from mcsync.features.connection import service as connection
 from mcsync.features.erasure import finding
 from mcsync.features.erasure.models import Erasure
 from mcsync.features.erasure.schemas import SubjectInput
-from mcsync.mailchimp import MailchimpError, subscriber_hash
+from mcsync.mailchimp import MailchimpError, spellings, subscriber_hash
 
 _log = structlog.get_logger(__name__)
 
@@ -57,9 +57,10 @@ async def is_on_a_list(resources: Resources, actor: Actor, emails: tuple[str, ..
                 " account is connected. Connect the account, then repeat this."
             )
             raise ConflictError(message, code="not_connected")
+    hashes = dict.fromkeys(subscriber_hash(each) for email in emails for each in spellings(email))
     async with connection.calling(resources, actor.org_id) as link:
         for audience in await link.client.audiences():
-            for email in emails:
-                if await link.client.find_member(audience.id, subscriber_hash(email)) is not None:
+            for known_as in hashes:
+                if await link.client.find_member(audience.id, known_as) is not None:
                     return True
     return False

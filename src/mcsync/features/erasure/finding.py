@@ -103,16 +103,17 @@ async def _find_address(
     """By address: the one contact who has it, or the address alone where no contact does."""
     email, *others = spelled(hash_key, given)
     known, key = address_hash(email), address_key(hash_key, email)
+    hashes = [address.hash for address in Address(known, email).spelled()]
     before = await _erased_before(session, key) if erasing else None
     if before is not None:
         new = at_mailchimp or await repository.address_is_known(
-            session, known, key, at_mailchimp_only=True
+            session, hashes, key, at_mailchimp_only=True
         )
         if before.status == "open" or not new:
             return before
         # they came back at Mailchimp by themselves, and ask again
         return await _address_alone(session, [email, *others])
-    contacts = await repository.contacts_at(session, known)
+    contacts = await repository.contacts_at(session, known, hashes)
     if len(contacts) > 1:
         raise ConflictError(
             "Several contacts have this address. Name the one who is meant.",
@@ -127,7 +128,7 @@ async def _find_address(
         return await _find_entity(
             session, hash_key, contacts[0].entity_type, contacts[0].entity_id, erasing=erasing
         )
-    if not at_mailchimp and not await repository.address_is_known(session, known, key):
+    if not at_mailchimp and not await repository.address_is_known(session, hashes, key):
         raise unknown()
     return await _address_alone(session, [email, *others])
 

@@ -46,7 +46,7 @@ c.org_id = :org and c.id = any(array(
     union all
     select h.id from audience_aliases x
     join contacts h on h.org_id = :org and h.address_hash = x.source_hash
-    where x.org_id = :org and x.member_hash = :address
+    where x.org_id = :org and x.member_hash = any(cast(:hashes as uuid[]))
     union all ({STILL_AT.format(hash=":address")})))
 order by c.id
 """
@@ -69,12 +69,14 @@ async def contact(
     return None if row is None else Person(*row)
 
 
-async def contacts_at(session: AsyncSession, address: UUID) -> list[Person]:
-    """The contacts that have the address, those that left included.
+async def contacts_at(session: AsyncSession, address: UUID, hashes: Sequence[UUID]) -> list[Person]:
+    """The contacts that have the address (``hashes``: of each spelling), those that left included.
 
     Here, or at Mailchimp: who took it there, or is known there by nothing but that still.
     """
-    rows = await session.execute(text(_AT), {"org": org_of(session), "address": address})
+    rows = await session.execute(
+        text(_AT), {"org": org_of(session), "address": address, "hashes": list(hashes)}
+    )
     return [Person(*row) for row in rows]
 
 
@@ -93,43 +95,43 @@ async def entity_is_known(session: AsyncSession, entity_type: str, entity_id: st
 
 
 async def address_is_known(
-    session: AsyncSession, address: UUID, key: UUID, *, at_mailchimp_only: bool = False
+    session: AsyncSession, hashes: Sequence[UUID], key: UUID, *, at_mailchimp_only: bool = False
 ) -> bool:
     """Whether anything is held under the address: consent, a member, a former address, an order.
 
-    Or that somebody asked to be subscribed, was sent a single message, or was posted about.
+    ``hashes``: of each spelling. Or that somebody asked to be subscribed, was sent a single message, or was posted about.
     """
     found = await session.scalar(
         text(
             """select exists (select from audience_members m join audiences a on a.id = m.audience_id
-                              where a.org_id = :org and m.address_hash = :hash
+                              where a.org_id = :org and (m.address_hash = any(cast(:hashes as uuid[])) or m.mailbox_hash = any(cast(:hashes as uuid[])))
                                 and m.status <> 'absent')
                    or (not :narrow and (
                        exists (select from address_consents where org_id = :org
-                               and (address_key = :key or address_hash = :hash))
+                               and (address_key = :key or address_hash = any(cast(:hashes as uuid[]))))
                        or exists (select from audience_members m
                                   join audiences a on a.id = m.audience_id
-                                  where a.org_id = :org and m.address_hash = :hash)
+                                  where a.org_id = :org and m.address_hash = any(cast(:hashes as uuid[])))
                        or exists (select from segment_members m
                                   join audiences a on a.id = m.audience_id
-                                  where a.org_id = :org and m.address_hash = :hash)
+                                  where a.org_id = :org and m.address_hash = any(cast(:hashes as uuid[])))
                        or exists (select from audience_aliases x
                                   join audiences a on a.id = x.audience_id
                                   where a.org_id = :org
-                                    and (x.member_hash = :hash or x.source_hash = :hash))
+                                    and (x.member_hash = any(cast(:hashes as uuid[])) or x.source_hash = any(cast(:hashes as uuid[]))))
                        or exists (select from contact_addresses
-                                  where org_id = :org and address_hash = :hash)
+                                  where org_id = :org and address_hash = any(cast(:hashes as uuid[])))
                        or exists (select from audience_orders
-                                  where org_id = :org and address_hash = :hash)
+                                  where org_id = :org and address_hash = any(cast(:hashes as uuid[])))
                        or exists (select from subscription_requests
                                   where org_id = :org and address_key = :key)
                        or exists (select from transactional_recipients where org_id = :org
                                   and address_key = :key
                                   and (email is not null or own is not null))
                        or exists (select from webhook_events
-                                  where org_id = :org and (address_hash = :hash or new_hash = :hash))))"""
+                                  where org_id = :org and (address_hash = any(cast(:hashes as uuid[])) or new_hash = any(cast(:hashes as uuid[]))))))"""
         ),
-        {"org": org_of(session), "hash": address, "key": key, "narrow": at_mailchimp_only},
+        {"org": org_of(session), "hashes": list(hashes), "key": key, "narrow": at_mailchimp_only},
     )
     return bool(found)
 
@@ -161,6 +163,11 @@ async def addresses_at_mailchimp(
                select m.address_hash, m.email from audiences a
                join audience_members m on m.audience_id = a.id
                where a.org_id = :org and m.fed_by = cast(:contact as uuid)
+               union
+               select m.address_hash, m.email from audiences a
+               join audience_members m on m.audience_id = a.id
+                    and m.mailbox_hash = any(cast(:hashes as uuid[]))
+               where a.org_id = :org
                order by 1, 2"""
         ),
         {"org": org_of(session), "hashes": list(hashes), "contact": contact_id},

@@ -11,7 +11,7 @@ from uuid import UUID
 import orjson
 
 from mcsync.core.crypto import keyed_hash
-from mcsync.mailchimp import normalise_address, subscriber_hash
+from mcsync.mailchimp import mailbox_hash, mailbox_of, spellings, subscriber_hash
 
 BY_ENTITY: Final = "entity"
 BY_ADDRESS: Final = "address"
@@ -23,13 +23,13 @@ def entity_key(hash_key: bytes, entity_type: str, entity_id: str) -> UUID:
 
 
 def address_key(hash_key: bytes, email: str) -> UUID:
-    """The keyed hash of an address."""
-    return keyed_hash(hash_key, BY_ADDRESS, normalise_address(email))
+    """The keyed hash of an address, the same for both spellings of its domain."""
+    return keyed_hash(hash_key, BY_ADDRESS, mailbox_of(email))
 
 
 def address_hash(email: str) -> UUID:
-    """Mailchimp's hash of an address, as our tables keep it."""
-    return UUID(subscriber_hash(email))
+    """The hash of an address as our tables keep it, the same for both spellings of its domain."""
+    return UUID(mailbox_hash(email))
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +38,17 @@ class Address:
 
     hash: UUID
     email: str | None
+
+    def spelled(self) -> list[Address]:
+        """The address under each spelling of its domain, where it has two, with the hash of each.
+
+        Mailchimp may have a member under either, so each is erased and read back by itself.
+        """
+        spelled = spellings(self.email) if self.email is not None else ()
+        if len(spelled) < 2:
+            return [self]
+        found = [Address(UUID(subscriber_hash(each)), each) for each in spelled]
+        return found if self.hash in [a.hash for a in found] else [*found, self]
 
 
 @dataclass(slots=True)
@@ -72,10 +83,10 @@ class Subject:
         return [a.hash for a in self.addresses]
 
     def learn(self, found: Iterable[Address]) -> list[tuple[int, Address]]:
-        """Adds addresses not known yet; answers them with their numbers."""
+        """Adds addresses not known yet, in all their spellings; answers them with their numbers."""
         known = set(self.hashes)
         new = []
-        for address in found:
+        for address in (spelled for each in found for spelled in each.spelled()):
             if address.hash not in known:
                 known.add(address.hash)
                 self.addresses.append(address)

@@ -14,7 +14,7 @@ from mcsync.core.db import org_of
 from mcsync.features.audiences import mirror
 from mcsync.features.preferences import service as preferences
 from mcsync.features.preferences.events import numbers, remember_of_addresses
-from mcsync.mailchimp import Member, normalise_address
+from mcsync.mailchimp import Member, mailbox_of
 
 _SOURCE = "mailchimp"
 
@@ -40,7 +40,7 @@ async def without_erased(
     return [
         member
         for member in members
-        if keyed_hash(key, "address", normalise_address(member.email_address)) not in gone
+        if keyed_hash(key, "address", mailbox_of(member.email_address)) not in gone
     ]
 
 

@@ -30,7 +30,7 @@ from mcsync.features.audiences.orders import (
 from mcsync.features.contacts.intake.addresses import Addresses
 from mcsync.features.preferences import left_behind, repository
 from mcsync.features.preferences.events import numbers, remember_of_addresses
-from mcsync.mailchimp import normalise_address, subscriber_hash
+from mcsync.mailchimp import mailbox_hash, mailbox_of
 
 # Every contact with the address, or with the one that it stands for at Mailchimp.
 _HELD: Final = """c.address_hash = any(array(
@@ -99,7 +99,10 @@ where a.address_hash is null
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """An address, Mailchimp's MD5 of it, and our keyed hash."""
+    """An address as it was given, and the MD5 and our keyed hash of its mailbox.
+
+    Both hashes are the same for both spellings of a domain; a member at Mailchimp may have another.
+    """
 
     email: str
     hash: UUID
@@ -134,9 +137,7 @@ def usable(hash_key: bytes, email: str) -> str:
 async def address_of(where: AsyncSession | UUID, hash_keys: HashKeys, email: str) -> Address:
     """The address under both its hashes, for the session's organisation or the one with this id."""
     key = await hash_keys.hash_key(where)
-    return Address(
-        email, UUID(subscriber_hash(email)), keyed_hash(key, "address", normalise_address(email))
-    )
+    return Address(email, UUID(mailbox_hash(email)), keyed_hash(key, "address", mailbox_of(email)))
 
 
 async def is_suppressed(session: AsyncSession, address: Address) -> bool:

@@ -26,12 +26,17 @@ create temp table if not exists {TABLE} (address_hash uuid, email text) on commi
 
 STILL_AT: Final = """
 select n.id from audiences a
-join audience_members m on m.audience_id = a.id and m.address_hash = {hash}
+cross join lateral (
+    select o.fed_by from audience_members o where o.audience_id = a.id and o.address_hash = {hash}
+    union all
+    select o.fed_by from audience_members o where o.audience_id = a.id and o.mailbox_hash = {hash}) m
 join contacts n on n.id = m.fed_by
-join contact_addresses f on f.contact_id = n.id and f.address_hash = m.address_hash
-where a.org_id = :org and n.address_hash is distinct from m.address_hash
+join contact_addresses f on f.contact_id = n.id and f.address_hash = {hash}
+where a.org_id = :org and n.address_hash is distinct from {hash}
   and not exists (select from audience_members w where w.audience_id = a.id
                   and w.address_hash = n.address_hash and w.status <> 'absent')
+  and not exists (select from audience_members w where w.audience_id = a.id
+                  and w.mailbox_hash = n.address_hash and w.status <> 'absent')
 """
 """Select of the contacts that had an address, and whom Mailchimp still knows by nothing but that."""
 
@@ -56,8 +61,12 @@ with behind as materialized (
     join email_preferences p on p.org_id = :org and p.entity_type = o.entity_type
          and p.entity_id = o.entity_id and p.status = 'opted_out'
     where o.applied and f.org_id = :org
-      and exists (select from audiences a join audience_members m
-                       on m.audience_id = a.id and m.address_hash = f.address_hash
+      and exists (select from audiences a cross join lateral (
+                      select o.status, o.fed_by, o.intent_at from audience_members o
+                      where o.audience_id = a.id and o.address_hash = f.address_hash
+                      union all
+                      select o.status, o.fed_by, o.intent_at from audience_members o
+                      where o.audience_id = a.id and o.mailbox_hash = f.address_hash) m
                   where a.org_id = :org
                     and ((m.status in ('subscribed', 'pending') and m.fed_by = c.id)
                          or (m.status = 'absent' and m.intent_at is not null)))

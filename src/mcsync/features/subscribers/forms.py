@@ -222,7 +222,7 @@ async def _work(resources: Resources, org_id: UUID, taken: FormPost) -> None:
         await _end(resources, org_id, taken, "dropped", "audience_gone")
         return
     address = Address(taken.email, taken.address_hash, taken.address_key)
-    member = await link.client.find_member(audience.list_id, address.hash.hex)
+    member = await members.find(link.client, audience.list_id, address)
     if member is not None and member.status in members.ON_LIST:
         await _end(resources, org_id, taken, "already", member.status)
         return

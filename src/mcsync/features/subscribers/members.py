@@ -3,19 +3,59 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any
+from dataclasses import replace
+from typing import Any, Final
+from uuid import UUID
 
 from mcsync.core.errors import BadRequestError, ConflictError, FieldProblem, McsyncError
+from mcsync.features.audiences import mirror
 from mcsync.features.audiences.field_values import PROBLEMS, problem_of, sent_as
 from mcsync.features.audiences.merge_map import Field
 from mcsync.features.audiences.models import Audience
-from mcsync.features.preferences.by_address import Recorded
+from mcsync.features.preferences.by_address import Address, Recorded
 from mcsync.features.subscribers.schemas import ConsentView, SubscriberView
-from mcsync.mailchimp import Member, RefusalCode, RefusedError, is_admin_reason, merge_tag
+from mcsync.mailchimp import (
+    MailchimpClient,
+    Member,
+    RefusalCode,
+    RefusedError,
+    is_admin_reason,
+    merge_tag,
+    spellings,
+    subscriber_hash,
+)
 from mcsync.mailchimp.languages import language_code
 
 ON_LIST = ("subscribed", "pending")
 _NOT_A_TAG = "*"
+_FIRST: Final = ("subscribed", "pending", "cleaned", "unsubscribed", "transactional", "archived")
+"""Which of the two members of one mailbox counts: one on the list, else the one that is harder to bring back."""
+
+
+def has_two_spellings(address: Address) -> bool:
+    """Whether Mailchimp may know the mailbox by two addresses."""
+    return len(spellings(address.email)) > 1
+
+
+async def find(client: MailchimpClient, list_id: str, address: Address) -> Member | None:
+    """The member with the address, under whichever spelling of its domain it is there."""
+    found = [
+        member
+        for spelled in spellings(address.email)
+        if (member := await client.find_member(list_id, subscriber_hash(spelled))) is not None
+    ]
+    known = {status: place for place, status in enumerate(_FIRST)}
+    return min(found, key=lambda m: known.get(m.status, len(known)), default=None)
+
+
+def address_there(address: Address, member: Member | None) -> Address:
+    """The address as the member has it at Mailchimp, with the hash that names it there.
+
+    As it was given, where there is no member: so it is added.
+    """
+    if member is None or not has_two_spellings(address):
+        return replace(address, hash=UUID(hex=subscriber_hash(address.email)))
+    return replace(address, email=member.email_address, hash=mirror.member_hash(member))
 
 
 def view(list_id: str, member: Member | None, consent: Recorded | None) -> SubscriberView:

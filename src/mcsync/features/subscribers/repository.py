@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -13,27 +13,31 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from mcsync.core.db import org_of
+from mcsync.features.audiences.mirror import mailbox_of_member
 from mcsync.features.preferences.by_address import Address
+from mcsync.mailchimp import spelled_domain
 
 # Takers of calls share it, an order's barrier takes it alone for a moment: so an order sees every call
 # that was taken without knowing of the withdrawal, and every later taker knows of it.
 _LOCK = "select pg_advisory_xact_lock_shared(hashtextextended(cast(:audience as text), 0))"
 
 _UNDER_WAY = """
-select exists (select from audience_orders where audience_id = :audience and address_hash = :hash
+select exists (select from audience_orders
+               where audience_id = :audience and address_hash = any(cast(:hashes as uuid[]))
                and kind = 'withdrawal' and status = 'open')
 """
 
 _CALL = """
 insert into audience_calls (org_id, audience_id, kind, addresses, sent_at)
-values (:org, :audience, 'subscribe', array[cast(:hash as uuid)], clock_timestamp())
+values (:org, :audience, 'subscribe', cast(:hashes as uuid[]), clock_timestamp())
 returning id
 """
 
 # Whatever a run had intended for the address, this call is not a run's: the member is nobody's to remove.
 _MARK = """
-insert into audience_members as m (org_id, audience_id, address_hash, email, status, requested_at)
-values (:org, :audience, :hash, :email, 'absent', :requested)
+insert into audience_members as m (org_id, audience_id, address_hash, email, status, requested_at,
+                                   mailbox_hash, spelled_domain)
+values (:org, :audience, :hash, :email, 'absent', :requested, nullif(cast(:box as uuid), :hash), :spelled)
 on conflict (audience_id, address_hash) do update
 set requested_at = excluded.requested_at, email = coalesce(m.email, excluded.email),
     intent_at = case when m.status = 'absent' then null else m.intent_at end
@@ -98,12 +102,16 @@ async def connected_lists(session: AsyncSession) -> list[str]:
     return list(found.scalars())
 
 
-async def take_call(session: AsyncSession, audience_id: UUID, address: Address) -> UUID | None:
+async def take_call(
+    session: AsyncSession, audience_id: UUID, hashes: Collection[UUID]
+) -> UUID | None:
     """Notes a call that may subscribe the address, from before it is sent.
+
+    ``hashes``: of its mailbox, and of the member.
 
     None, and nothing is noted, while a withdrawal of it is on its way there: that goes first.
     """
-    where = {"audience": audience_id, "hash": address.hash}
+    where = {"audience": audience_id, "hashes": sorted(hashes)}
     await session.execute(text(_LOCK), {"audience": str(audience_id)})
     if await session.scalar(text(_UNDER_WAY), where):
         return None
@@ -128,6 +136,8 @@ async def mark_requested(
 ) -> datetime | None:
     """The member is about to be asked to confirm, at the person's request (None: to be subscribed).
 
+    ``address``: as it is or will be spelled at Mailchimp, under the member's hash.
+
     Answers when it was asked before, without an answer yet.
     """
     before: datetime | None = await session.scalar(
@@ -142,6 +152,8 @@ async def mark_requested(
         {
             "org": org_of(session), "audience": audience_id, "hash": address.hash,
             "email": address.email, "requested": at,
+            "box": mailbox_of_member(address.hash, address.email),
+            "spelled": spelled_domain(address.email),
         },
     )  # fmt: skip
     return before

@@ -93,7 +93,7 @@ async def get_status(
     audience = await audiences.find(resources, actor.org_id, list_id)
     address = await by_address.address_of(actor.org_id, resources.hash_keys, email)
     async with connection.calling(resources, actor.org_id) as link:
-        member = await link.client.find_member(audience.list_id, address.hash.hex)
+        member = await members.find(link.client, audience.list_id, address)
     return await _view(resources, actor, audience, address, member)
 
 
@@ -106,7 +106,7 @@ async def subscribe(resources: Resources, actor: Actor, given: SubscribeInput) -
     wish = _wish(resources, actor, given, AuditAction.SUBSCRIBERS_SUBSCRIBE)
     audience, address = await _target(resources, actor, given.audience_id, given.email)
     async with connection.calling(resources, actor.org_id) as link:
-        member = await link.client.find_member(audience.list_id, address.hash.hex)
+        member = await members.find(link.client, audience.list_id, address)
         if member is not None and member.status in members.ON_LIST:
             raise members.on_list(member.status)
         fields = members.checked_fields(audience, given.merge_fields, required=member is None)
@@ -133,6 +133,9 @@ async def create_or_update(
     created = given.strategy == "create_first"
     there: Member | None = None
     async with connection.calling(resources, actor.org_id) as link:
+        if members.has_two_spellings(address):
+            # created without a look it might become a second member of the same mailbox
+            created = await members.find(link.client, audience.list_id, address) is None
         if not created:
             try:
                 there = member = await _patch(link.client, audience, address, changes)
@@ -207,10 +210,11 @@ async def archive(resources: Resources, actor: Actor, list_id: str, email: str) 
     """
     audience, address = await _target(resources, actor, list_id, email)
     async with connection.calling(resources, actor.org_id) as link:
+        there = await _there(link.client, audience, address)
         try:
-            await link.client.archive_member(audience.list_id, address.hash.hex)
+            await link.client.archive_member(audience.list_id, there.hash.hex)
         except (MethodNotAllowedError, NotThereError):
-            member = await link.client.find_member(audience.list_id, address.hash.hex)
+            member = await link.client.find_member(audience.list_id, there.hash.hex)
             if member is None:
                 raise _not_on_list() from None
             if member.status != "archived":
@@ -219,7 +223,7 @@ async def archive(resources: Resources, actor: Actor, list_id: str, email: str) 
                     code="cannot_archive", extra={"memberStatus": member.status},
                 ) from None  # fmt: skip
         else:
-            member = await link.client.member(audience.list_id, address.hash.hex)
+            member = await link.client.member(audience.list_id, there.hash.hex)
     await _record(resources, actor, audience, member, AuditAction.SUBSCRIBERS_ARCHIVE, {})
     return await _view(resources, actor, audience, address, member)
 
@@ -249,21 +253,22 @@ async def carry(
     ``member``: as it was just read, None where it is not on the list. Raises ``McsyncError`` for what
     Mailchimp refuses or our own records forbid, and ``MailchimpError``.
     """
+    there = members.address_there(address, member)
     if member is not None:
         if member.status == "cleaned":
             raise members.bounced()
         if wish.wanted == "subscribed":
             async with resources.db.transaction(actor.org_id) as session:
-                by_us = await repository.unsubscribed_by_us(session, audience.id, address)
+                by_us = await repository.unsubscribed_by_us(session, audience.id, there)
             if members.left_by_themselves(member, by_us=by_us):
                 raise members.left()
     async with resources.db.transaction(actor.org_id) as session:
-        taken = await _take(resources, session, actor, audience, address, wish)
+        taken = await _take(resources, session, actor, audience, address, there, wish)
     try:
-        answered = await _call(client, audience, address, wish, member)
+        answered = await _call(client, audience, there, wish, member)
     except MailchimpError as error:
         if wish.without is not None and member is None and _may_be_a_value(error):
-            await _not_taken(resources, actor, audience, address, taken, None)
+            await _not_taken(resources, actor, audience, there, taken, None)
             lesser = replace(
                 wish, merge_fields=wish.without, language=None, without=None, note=VALUES_REFUSED
             )
@@ -271,7 +276,7 @@ async def carry(
         if not isinstance(error, RefusedError):
             await _no_answer(resources, actor, taken, error)
             raise
-        await _not_taken(resources, actor, audience, address, taken, error.code.value)
+        await _not_taken(resources, actor, audience, there, taken, error.code.value)
         meant = members.refusal(error)
         if error.code is RefusalCode.EXISTS:
             raise _ExistsError(meant.detail, code=meant.code) from error
@@ -287,12 +292,12 @@ async def carry(
 
 async def _take(
     resources: Resources, session: AsyncSession, actor: Actor, audience: Audience,
-    address: Address, wish: Wish,
+    address: Address, there: Address, wish: Wish,
 ) -> _Taken:  # fmt: skip
-    """What is recorded before the call, all at once."""
+    """What is recorded before the call, all at once. ``there``: the address as the member has it."""
     if await by_address.is_suppressed(session, address):
         raise members.suppressed()
-    call_id = await repository.take_call(session, audience.id, address)
+    call_id = await repository.take_call(session, audience.id, {address.hash, there.hash})
     if call_id is None:
         raise members.withdrawal_under_way()
     if wish.consent_given_at is not None:
@@ -302,7 +307,7 @@ async def _take(
         )  # fmt: skip
     await by_address.ensure_recorded(session, address)
     asked_at = resources.clock() if wish.wanted == "pending" else None
-    asked_before = await repository.mark_requested(session, audience.id, address, asked_at)
+    asked_before = await repository.mark_requested(session, audience.id, there, asked_at)
     request_id = wish.request_id or await repository.add_request(
         session, audience.id, address, wanted=wish.wanted, via="api", source=wish.source,
         proof=wish.proof, state="asking",
@@ -427,17 +432,25 @@ async def _has_something_to_withdraw(resources: Resources, actor: Actor, address
         return False
     async with connection.calling(resources, actor.org_id) as link:
         for list_id in lists:
-            member = await link.client.find_member(list_id, address.hash.hex)
+            member = await members.find(link.client, list_id, address)
             if member is not None and member.status in members.ON_LIST:
                 return True
     return False
 
 
+async def _there(client: MailchimpClient, audience: Audience, address: Address) -> Address:
+    """The address as its member has it; only one that has two spellings is looked up for that."""
+    if not members.has_two_spellings(address):
+        return address
+    return members.address_there(address, await members.find(client, audience.list_id, address))
+
+
 async def _patch(
     client: MailchimpClient, audience: Audience, address: Address, changes: Mapping[str, Any]
 ) -> Member:
+    there = await _there(client, audience, address)
     try:
-        return await client.update_member(audience.list_id, address.hash.hex, changes)
+        return await client.update_member(audience.list_id, there.hash.hex, changes)
     except RefusedError as error:
         raise members.refusal(error) from error
 

@@ -11,6 +11,7 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from mcsync.features.audiences.mirror import mailbox_of_member
 from mcsync.features.sync.calls import Row
 from mcsync.features.sync.recording import THROTTLE_FIRST, Answer, Outcome, forget_tags
 from mcsync.features.sync.runs import Claimed
@@ -23,6 +24,7 @@ from mcsync.mailchimp import (
     RowOutcome,
     account_rows,
     merge_tag,
+    spelled_domain,
 )
 
 
@@ -194,12 +196,18 @@ def _without_address(words: str, row: Row) -> str:
 # --- the smaller writes ---------------------------------------------------------------------------
 
 
-async def move_member(session: AsyncSession, audience_id: UUID, old: UUID, new: UUID) -> None:
+async def move_member(
+    session: AsyncSession, audience_id: UUID, old: UUID, new: UUID, email: str
+) -> None:
     """A rename was accepted: the member's row, tags and all, goes to its new address."""
-    params = {"audience": audience_id, "old": old, "new": new}
+    params = {
+        "audience": audience_id, "old": old, "new": new, "box": mailbox_of_member(new, email),
+        "spelled": spelled_domain(email),
+    }  # fmt: skip
     for statement in (
         """delete from audience_members where audience_id = :audience and address_hash = :new""",
-        """update audience_members set address_hash = :new
+        """update audience_members set address_hash = :new,
+               mailbox_hash = nullif(cast(:box as uuid), :new), spelled_domain = :spelled
            where audience_id = :audience and address_hash = :old""",
         """insert into segment_members (org_id, segment_id, audience_id, address_hash)
            select org_id, segment_id, audience_id, :new from segment_members

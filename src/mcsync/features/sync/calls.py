@@ -19,9 +19,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from mcsync.core.db import BY_KEY, Database
 from mcsync.core.jobs import FencedError
+from mcsync.features.audiences.mirror import mailbox_of_member
 from mcsync.features.sync import decide
 from mcsync.features.sync.pull import Check
 from mcsync.features.sync.runs import Claimed
+from mcsync.mailchimp import spelled_domain
 
 LOCK = "pg_advisory_xact_lock{shared}(hashtextextended(cast(:audience as text), 0))"
 """Takers share it, an order's barrier takes it alone for a moment: so an order sees every call that was
@@ -164,9 +166,11 @@ where run_id = :run and call_id = :call and not seq = any(cast(:kept as bigint[]
 
 _INTENTS = {
     "add": """
-        insert into audience_members as m (org_id, audience_id, address_hash, email, status, intent_at)
-        select :org, :audience, h, e, 'absent', now()
-        from unnest(cast(:hashes as uuid[]), cast(:emails as text[])) as t(h, e)
+        insert into audience_members as m (org_id, audience_id, address_hash, email, status, intent_at,
+                                           mailbox_hash, spelled_domain)
+        select :org, :audience, h, e, 'absent', now(), nullif(b, h), d
+        from unnest(cast(:hashes as uuid[]), cast(:emails as text[]), cast(:boxes as uuid[]),
+                    cast(:domains as text[])) as t(h, e, b, d)
         on conflict (audience_id, address_hash)
         do update set intent_at = coalesce(m.intent_at, now()), email = excluded.email""",
     "resubscribe": """
@@ -318,6 +322,8 @@ async def _intend(session: AsyncSession, run: Claimed, call_id: UUID, rows: Sequ
                         "audience": run.audience_id,
                         "hashes": [r.address_hash for r in chosen],
                         "emails": [r.email for r in chosen],
+                        "boxes": [mailbox_of_member(r.address_hash, r.email) for r in chosen],
+                        "domains": [spelled_domain(r.email) for r in chosen],
                         "causes": [cause(r) for r in chosen],
                     }.items()
                     if f":{name}" in statement

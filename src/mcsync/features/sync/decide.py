@@ -6,7 +6,8 @@ call is taken or sent again, any set for a preview. The same text each time, so 
 shows, what a plan stores and what is true at the moment of sending cannot differ in their rules.
 
 Everything is keyed by ``mh``, the address hash *at Mailchimp*: a contact's own hash, unless the person
-changed their address there (``audience_aliases``).
+changed their address there, or its member there is spelled otherwise (``audience_aliases``). What was
+recorded of a mailbox counts for each of its members, also for one that stands beside the other spelling.
 """
 
 from __future__ import annotations
@@ -151,6 +152,12 @@ src as (  -- our own hashes behind each member hash
     select k.mh, x.source_hash from cand k
     join audience_aliases x on x.audience_id = :audience and x.member_hash = k.mh
 ),
+beside as materialized (  -- the mailbox behind each member that is spelled otherwise, alias or not
+    select k.mh, m.mailbox_hash as box from cand k {respelled}
+    union
+    select k.mh, k.mh from cand k
+    join audience_aliases x on x.audience_id = :audience and x.source_hash = k.mh and x.spelling
+),
 address_state as materialized (  -- what is recorded of the address itself, whoever holds it now, and
     -- also where it stands for another: who moved at Mailchimp may have signed up with it once more
     select s.mh,
@@ -160,7 +167,8 @@ address_state as materialized (  -- what is recorded of the address itself, whoe
            max(a.given_at) as given_at,
            (array_agg(a.withdrawn_source order by a.withdrawn_at desc nulls last))[1]
                as withdrawn_source
-    from (select mh, sh from src union select mh, mh from cand) s {address_consents}
+    from (select mh, sh from src union select mh, mh from cand union select mh, box from beside) s
+    {address_consents}
     group by s.mh
 )
 """
@@ -192,9 +200,16 @@ summed as materialized (
                            and u.key = people.address_key and u.lifted_at is null)) as suppressed
     from people group by mh
 ),
+beside_out as materialized (  -- a contact of the mailbox has withdrawn: for its other member too
+    select distinct s.mh from (select mh, box as sh from beside) s
+    {contacts}
+    {email_preferences}
+    where p.status = 'opted_out'
+),
 facts as (
     select k.mh,
-           case when coalesce(s.any_out, false) or coalesce(a.withdrawn, false) then 'out'
+           case when coalesce(s.any_out, false) or coalesce(a.withdrawn, false) or o.mh is not null
+                then 'out'
                 when coalesce(s.all_in, false) then 'in' else 'unset' end as e,
            coalesce(s.suppressed, false) as suppressed,
            coalesce(s.m0, false) as m0,
@@ -202,6 +217,7 @@ facts as (
            greatest(s.given_at, a.given_at) as given_at,
            greatest(s.withdrawn_at, a.withdrawn_at) as withdrawn_at
     from cand k left join summed s using (mh) left join address_state a using (mh)
+    left join beside_out o using (mh)
 ),
 claims as materialized (
     select f.*,
@@ -222,7 +238,9 @@ kept as materialized (  -- left another segment that keeps its members, since we
 ),
 joined as (
     select c.*,
-           w.email as contact_email, {reading} as reading,
+           case when m.spelled_domain is null then w.email  -- else as the member is spelled there
+                else regexp_replace(w.email, '[^@]*$', m.spelled_domain) end as contact_email,
+           {reading} as reading,
            coalesce(m.status, 'absent') as status, m.owned, m.email as member_email,
            m.unsubscribed_by, m.unsubscribe_cause, m.archived_by_us, m.pending_added_at,
            m.asked_again_at, m.requested_at, m.resubscribed_at, m.last_changed, m.payload_hash as pushed_hash,
@@ -345,6 +363,7 @@ renamed as materialized (  -- row 4: the feeder's last address here is free, and
           -- nobody else's: neither under this address nor under one that stands for it here
           and not exists (
               select from (select m.address_hash as h union all
+                           select m.mailbox_hash union all
                            select x.source_hash from audience_aliases x
                            where x.audience_id = :audience and x.member_hash = m.address_hash) own
               where exists (select from contacts n where n.org_id = :org and n.deleted_at is null
@@ -418,6 +437,10 @@ _JOINS = {
         "left join", "p",
         "p.org_id = c.org_id and p.entity_type = c.entity_type and p.entity_id = c.entity_id",
     ),
+    "respelled": (
+        "join", "m",
+        "m.audience_id = :audience and m.address_hash = k.mh and m.mailbox_hash is not null",
+    ),
     "audience_members": (
         "left join", "m", "m.audience_id = :audience and m.address_hash = c.mh",
     ),
@@ -438,12 +461,15 @@ def _joins(by_key: bool) -> dict[str, str]:
     itself the planner may read an organisation's or a segment's whole part of a table for every row,
     as long as its statistics do not know yet how large that part has become.
     """
-    if not by_key:
-        return {table: f"{kind} {table} {a} on {on}" for table, (kind, a, on) in _JOINS.items()}
-    return {
-        table: f"{kind} lateral (select * from {table} {a} where {on} offset 0) {a} on true"
-        for table, (kind, a, on) in _JOINS.items()
-    }
+    joins = {}
+    for name, (kind, a, on) in _JOINS.items():
+        table = "audience_members" if name == "respelled" else name
+        joins[name] = (
+            f"{kind} lateral (select * from {table} {a} where {on} offset 0) {a} on true"
+            if by_key
+            else f"{kind} {table} {a} on {on}"
+        )
+    return joins
 
 
 def consent_ctes(*, by_key: bool) -> str:

@@ -18,6 +18,7 @@ from mcsync.core.db import org_of
 from mcsync.core.errors import BadRequestError, NotFoundError
 from mcsync.core.resources import Resources
 from mcsync.features.audiences.refusals import refusals_of
+from mcsync.features.audiences.spellings import RANK, settle_boxes
 from mcsync.features.contacts.intake.addresses import Addresses
 from mcsync.features.contacts.refusals import RefusalView
 from mcsync.features.preferences import service as preferences
@@ -75,22 +76,35 @@ where org_id = :org and lifted_at is null
        or (kind = 'entity' and key = cast(:entity_key as uuid)))
 """
 
-_AUDIENCES = """
+_AUDIENCES = f"""
 select a.id, a.list_id, a.name, a.gone_at, a.high_water, a.full_pull_at,
-       coalesce(x.member_hash, cast(:hash as uuid)) as mh, x.email as alias_email,
+       coalesce(x.member_hash, b.address_hash, cast(:hash as uuid)) as mh, x.email as alias_email,
        exists (select from mailchimp_connections c
                where c.account_id = a.account_id and c.soft_deleted_at is null) as connected
 from audiences a
 left join audience_aliases x on x.audience_id = a.id and x.source_hash = :hash
+left join lateral (  -- no contact has the address: the member of its mailbox, however it is spelled
+    select m.address_hash
+    from (select * from audience_members where audience_id = a.id and mailbox_hash = :hash
+          union all
+          select * from audience_members where audience_id = a.id and address_hash = :hash) m
+    order by {RANK.format("m")}, m.mailbox_hash is not null limit 1) b on true
 where a.org_id = :org
 order by a.name, a.list_id
 """
 
-_MEMBER = "select * from audience_members where audience_id = :audience and address_hash = :mh"
+# With the member that has the address in the other spelling of its domain, if there is one.
+_MEMBERS = """
+select * from audience_members m where audience_id = :audience and address_hash = :mh
+union all
+select * from audience_members m
+where audience_id = :audience and :hash in (address_hash, mailbox_hash) and address_hash <> :mh
+  and spelled_domain is not null and status <> 'absent'
+"""
 
 _ORDERS = """
 select kind, created_at, attempts, next_attempt_at, last_error from audience_orders
-where audience_id = :audience and address_hash = :mh and status = 'open' order by created_at
+where audience_id = :audience and address_hash in (:mh, :hash) and status = 'open' order by created_at
 """
 
 _PUSHES = """
@@ -229,10 +243,15 @@ async def _audiences(
     resources: Resources, session: AsyncSession, address_hash: UUID
 ) -> tuple[list[ExplainedAudience], bool]:
     """Each audience of the organisation, and whether anything is known of the address in any."""
-    audiences = await _rows(session, _AUDIENCES, {"org": org_of(session), "hash": address_hash})
+    where = {"org": org_of(session), "hash": address_hash}
+    mirrored = await session.scalars(text("select id from audiences where org_id = :org"), where)
+    for audience in mirrored.all():
+        await settle_boxes(session, audience, [address_hash])
+    audiences = await _rows(session, _AUDIENCES, where)
     refusals = {r.audience_id: r for r in await refusals_of(session, address_hash)}
     told = [
-        await _audience(resources, session, row, refusals.get(row["list_id"])) for row in audiences
+        await _audience(resources, session, row, address_hash, refusals.get(row["list_id"]))
+        for row in audiences
     ]
     seen = any(
         a.member or a.refusal or a.open_orders or any(s.tagged for s in a.segments) for a in told
@@ -241,11 +260,15 @@ async def _audiences(
 
 
 async def _audience(
-    resources: Resources, session: AsyncSession, row: Found, refusal: RefusalView | None
-) -> ExplainedAudience:
+    resources: Resources, session: AsyncSession, row: Found, address_hash: UUID,
+    refusal: RefusalView | None,
+) -> ExplainedAudience:  # fmt: skip
     there = {"audience": row["id"], "mh": row["mh"]}
-    member = next(iter(await _rows(session, _MEMBER, there)), None)
-    orders = await _rows(session, _ORDERS, there)
+    mailbox = {**there, "hash": address_hash}
+    members = await _rows(session, _MEMBERS, mailbox)
+    member = next((m for m in members if m["address_hash"] == row["mh"]), None)
+    other = next((m for m in members if m["address_hash"] != row["mh"]), None)
+    orders = await _rows(session, _ORDERS, mailbox)
     pushes = await _rows(session, _PUSHES, there)
     segments = await _segments(resources, session, row)
     mirrored = row["high_water"] and row["full_pull_at"]
@@ -265,6 +288,7 @@ async def _audience(
             mirrored=mirrored is not None,
         ),
         member=_member(member, row["alias_email"]) if member else None,
+        other_member=_member(other, None) if other else None,
         refusal=refusal,
         open_orders=[OpenOrder.model_validate(order) for order in orders],
         segments=[_segment(segment, found) for segment, found in segments],

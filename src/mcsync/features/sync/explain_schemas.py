@@ -60,6 +60,7 @@ _EXAMPLE: JsonDict = {
                 "source": "API - Generic",
                 "pushedAt": "2026-11-20T09:00:03Z",
             },
+            "otherMember": None,
             "refusal": None,
             "openOrders": [],
             "segments": [
@@ -186,6 +187,10 @@ class ExplainedAudience(ResponseModel):
     )
     summary: str
     member: ExplainedMember | None = Field(description="Null where nothing was ever seen of it.")
+    other_member: ExplainedMember | None = Field(
+        description="The member that has the address in the other spelling of its domain (Unicode or"
+        " `xn--`), where Mailchimp has both. Withdrawals and erasures reach it too."
+    )
     refusal: RefusalView | None
     open_orders: list[OpenOrder]
     segments: list[ExplainedSegment]

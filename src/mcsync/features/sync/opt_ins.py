@@ -24,10 +24,20 @@ from mcsync.core.db import look_up_by_key
 from mcsync.core.errors import ConflictError
 from mcsync.core.resources import Resources
 from mcsync.features.audiences import mirror
+from mcsync.features.audiences.spellings import settle_boxes
 from mcsync.features.connection import service as connection
 from mcsync.features.sync import context, decide, execute, planner
 from mcsync.features.sync.pull import merge_and_record
-from mcsync.mailchimp import CredentialError, Lane, MailchimpClient, MailchimpError, Member
+from mcsync.mailchimp import (
+    CredentialError,
+    Lane,
+    MailchimpClient,
+    MailchimpError,
+    Member,
+    mailbox_hash,
+    spellings,
+    subscriber_hash,
+)
 
 _log = structlog.get_logger(__name__)
 
@@ -52,7 +62,7 @@ with n as materialized (
 update audience_orders o set lease_until = clock_timestamp() + make_interval(secs => :lease),
        attempts = attempts + 1
 from n where o.id = n.id
-returning o.id, o.address_hash, o.attempts
+returning o.id, o.address_hash, o.attempts, o.email
 """
 
 # A newer opt-in has made the order new again while we worked: it stays open.
@@ -100,6 +110,12 @@ class _Order:
     id: UUID
     address_hash: UUID
     attempts: int
+    email: str
+
+    def hashes(self) -> set[UUID]:
+        """Those of the member to look for: of each spelling, where the address has two."""
+        spelled = {UUID(subscriber_hash(each)) for each in spellings(self.email)}
+        return spelled | {self.address_hash} if len(spelled) > 1 else {self.address_hash}
 
 
 async def carry_out(
@@ -136,7 +152,8 @@ async def _plan(
     resources: Resources, org_id: UUID, audience_id: UUID, orders: Sequence[_Order]
 ) -> list[UUID]:
     """Reads the members, decides, and turns the orders into immediate runs; answers these."""
-    hashes = [order.address_hash for order in orders]
+    hashes = sorted(set().union(*(order.hashes() for order in orders)))
+    boxes = [UUID(mailbox_hash(o.email)) for o in orders if len(o.hashes()) > 1]
     async with resources.db.transaction(org_id) as session:
         # a segment's first run is its own: it makes the tag, and meets the guard
         contexts = [
@@ -151,6 +168,8 @@ async def _plan(
     async with resources.db.transaction(org_id) as session:
         await look_up_by_key(session)
         await planner.announce_plan(session)
+        if boxes:
+            await settle_boxes(session, audience_id, boxes)
         for ctx in contexts if client is not None else ():
             run_id = await _store(session, ctx, hashes)
             if run_id is not None:

@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from mcsync.core.db import org_of
 from mcsync.core.settings import Settings
+from mcsync.features.audiences import spellings
 from mcsync.features.segments.filters import compile_filters
 from mcsync.features.sync import decide
 
@@ -43,6 +44,9 @@ select m.address_hash from audience_members m
 join address_consents a on a.org_id = :org and a.address_hash = m.address_hash
 where m.audience_id = :audience and m.status in ('subscribed', 'pending')
   and a.withdrawn_at is not null and (a.given_at is null or a.given_at <= a.withdrawn_at)
+union  -- members that are spelled otherwise; whether they are withdrawn is decided
+select unnest(array[m.address_hash, m.mailbox_hash]) from audience_members m
+where m.audience_id = :audience and m.mailbox_hash is not null
 union
 select coalesce(x.member_hash, c.address_hash) from email_preferences p
 join contacts c on c.org_id = p.org_id and c.entity_type = p.entity_type
@@ -86,6 +90,9 @@ with moved as (
     union
     select a.address_hash from address_consents a
     where a.org_id = :org and a.changed_xid >= :mark and a.address_hash is not null
+    union  -- the mailbox of a member with two spellings: its other member is looked at too
+    select coalesce(m.mailbox_hash, m.address_hash) from audience_members m
+    where m.audience_id = :audience and m.changed_xid >= :mark and m.spelled_domain is not null
 )
 select coalesce(x.member_hash, h) from hashes {_EFFECTIVE.format(hash="h")}
 union
@@ -93,6 +100,10 @@ select h from hashes
 union
 select m.address_hash from audience_members m
 where m.audience_id = :audience and m.changed_xid >= :mark
+union
+select m.address_hash from audience_members m
+where m.audience_id = :audience and m.mailbox_hash is not null
+  and m.mailbox_hash in (select h from hashes)
 union
 select s.address_hash from segment_skips s
 where s.segment_id = :segment and s.reason = 'awaiting_read' and s.address_hash is not null
@@ -201,10 +212,18 @@ async def decide_all(
         "now": scope.now,
         **own.params,
     }
+    respelled = await spellings.settle(session, scope.audience_id, matches, base)
     if full:
         await _run(session, _ALL.format(matches=matches), base)
     else:
         await _run(session, CHANGED, base)
+        await session.execute(
+            text(
+                """insert into cand select h from unnest(cast(:hashes as uuid[])) as t(h)
+                   except select mh from cand"""
+            ),
+            {"hashes": list(respelled)},
+        )
     await session.execute(text("analyze cand"))
     decision = decide.build(scope)
     await _run(session, _DECIDE.format(ctes=decision.ctes), decision.params)

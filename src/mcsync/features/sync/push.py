@@ -383,7 +383,9 @@ class Push:
         if not member.identified:
             return recording.Answer(reread=[row])
         async with self._db.transaction(self._run.org_id) as session:
-            await accounting.move_member(session, self._target.id, row.old_hash, row.address_hash)
+            await accounting.move_member(
+                session, self._target.id, row.old_hash, row.address_hash, row.email
+            )
         outcome = accounting.from_member(row, member, tag=self._tag)
         return recording.Answer([outcome], untagged=[] if outcome.tagged else [row])
 

@@ -36,6 +36,9 @@ from mcsync.mailchimp import (
     NotFoundError,
     RefusedError,
     account_rows,
+    spelled_domain,
+    spellings,
+    subscriber_hash,
 )
 
 _log = structlog.get_logger(__name__)
@@ -121,6 +124,25 @@ class _Order:
     error: str | None = None
     answered: bool = field(default=False)
     ours: bool = field(default=False)
+
+    @property
+    def names_member(self) -> bool:
+        """Whether the address is spelled as the member's is at Mailchimp."""
+        return (
+            spelled_domain(self.email) is None
+            or subscriber_hash(self.email) == self.address_hash.hex
+        )
+
+    def spelled_otherwise(self) -> list[_Order]:
+        """The mailbox under its other spellings, as orders that are kept nowhere; none where it has one."""
+        found = {UUID(subscriber_hash(each)): each for each in spellings(self.email)}
+        if len(found) < 2 or self.address_hash not in found:
+            return []
+        return [
+            _Order(self.id, known, email, self.attempts)
+            for known, email in found.items()
+            if known != self.address_hash
+        ]
 
 
 async def carry_out(resources: Resources, org_id: UUID, audience_id: UUID) -> int:
@@ -231,9 +253,16 @@ class _Carrier:
 
         The bulk call would create who is absent, and bring back who is archived.
         """
-        known = [o for o in orders if o.status in ("subscribed", "pending")]
+        # a bulk call names members by address: those whose order has the other spelling go alone
+        known = [o for o in orders if o.status in ("subscribed", "pending") and o.names_member]
         if known:
             await self._in_bulk(known)
+        known_hashes = {o.address_hash for o in orders}
+        for order in orders:
+            for other in order.spelled_otherwise():
+                if other.address_hash not in known_hashes:
+                    known_hashes.add(other.address_hash)
+                    await self._other_spelling(order, other)
         for order in orders:
             if order.outcome is not None:
                 continue
@@ -243,6 +272,14 @@ class _Carrier:
                 # stays open and is tried again; the others do not wait for it
                 _log.warning("withdrawal_refused", order=str(order.id), title=error.title)
                 order.error = "refused"
+
+    async def _other_spelling(self, order: _Order, other: _Order) -> None:
+        """The same mailbox under the other spelling: a member that the mirror need not know."""
+        try:
+            await self._alone(other)
+        except (InvalidRequestError, RefusedError) as error:
+            _log.warning("withdrawal_refused", order=str(order.id), title=error.title)
+            order.error = "refused"
 
     async def _in_bulk(self, orders: Sequence[_Order]) -> None:
         rows = [{"email_address": o.email, "status": "unsubscribed"} for o in orders]

@@ -10,7 +10,6 @@ import binascii
 from typing import Annotated, Any, Final, Literal, Self
 
 import orjson
-from email_validator import EmailNotValidError, validate_email
 from pydantic import (
     AfterValidator,
     BeforeValidator,
@@ -23,8 +22,9 @@ from pydantic import (
 from pydantic.config import JsonDict
 from pydantic_core import PydanticCustomError
 
+from mcsync.core.addresses import validated
 from mcsync.core.web.schemas import RequestModel, Timestamp
-from mcsync.mailchimp import normalise_address
+from mcsync.mailchimp import mailbox_of
 from mcsync.mailchimp.transactional import METADATA_BYTES
 
 MOST_RECIPIENTS: Final = 1000
@@ -36,11 +36,8 @@ _ID_BYTES: Final = len(orjson.dumps({ID_NAME: "0" * 32}))
 
 
 def _address(value: str) -> str:
-    try:
-        found = validate_email(value.strip(), check_deliverability=False, strict=True).normalized
-    except EmailNotValidError:
-        found = ""
-    if not 0 < len(found) <= 254:
+    found = validated(value.strip())
+    if found is None or not 0 < len(found) <= 254:
         code, message = "invalid_email", "Not a valid e-mail address."
         raise PydanticCustomError(code, message)
     return found
@@ -186,7 +183,7 @@ class MessageInput(RequestModel):
 
     @model_validator(mode="after")
     def _everybody_once(self) -> Self:
-        everybody = [normalise_address(each.email) for each in self.everybody()]
+        everybody = [mailbox_of(each.email) for each in self.everybody()]
         if len(everybody) > MOST_RECIPIENTS:
             code, message = "too_long", f"At most {MOST_RECIPIENTS} recipients in all"
             raise PydanticCustomError(code, message)

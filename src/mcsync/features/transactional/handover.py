@@ -33,7 +33,7 @@ from mcsync.mailchimp import (
     MailchimpError,
     ThrottledError,
     TransientError,
-    normalise_address,
+    mailbox_of,
 )
 from mcsync.mailchimp.transactional import (
     Message,
@@ -239,13 +239,13 @@ class _Handover:
         self, link: links.Link, outcomes: Sequence[RecipientOutcome], number: int
     ) -> None:
         held = self._held
-        answered = {normalise_address(each.email): each for each in outcomes}
+        answered = {mailbox_of(each.email): each for each in outcomes}
         async with self._db.transaction(held.org_id) as session:
             people = await repository.recipients(session, held.id)
             rows = [
                 words.of_outcome(person.no, answered[address], webhook=link.has_webhook)
                 for person in people
-                if person.email and (address := normalise_address(person.email)) in answered
+                if person.email and (address := mailbox_of(person.email)) in answered
             ]
             if not rows:
                 # an answer that names nobody tells nothing
@@ -305,12 +305,12 @@ class _Handover:
         await links.works(self._resources, held.org_id, link)
         async with self._db.transaction(held.org_id) as session:
             people = await repository.recipients(session, held.id)
-        numbers = {normalise_address(p.email): p.no for p in people if p.email}
+        numbers = {mailbox_of(p.email): p.no for p in people if p.email}
         # of several hand-ins the newest counts, which is listed first
         rows = {
             numbers[address]: words.of_info(numbers[address], each, webhook=link.has_webhook)
             for each in reversed(found)
-            if (address := normalise_address(each.email)) in numbers
+            if (address := mailbox_of(each.email)) in numbers
         }
         return list(rows.values())
 

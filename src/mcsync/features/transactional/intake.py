@@ -24,7 +24,7 @@ from mcsync.core.errors import (
 from mcsync.core.resources import Resources
 from mcsync.features.transactional import connections, hooks, inbox
 from mcsync.features.transactional.words import EVENTS
-from mcsync.mailchimp import normalise_address
+from mcsync.mailchimp import mailbox_of
 from mcsync.mailchimp.transactional import (
     EVENTS_FIELD,
     TEST_KEY,
@@ -134,7 +134,7 @@ def _row(event: MessageEvent, hash_key: bytes) -> dict[str, Any]:
         "event": event.event,
         "provider_id": event.id[:100].replace("\0", ""),
         "message_id": _our_id(event.msg.metadata.get(hooks.METADATA_NAME)),
-        "address_key": keyed_hash(hash_key, "address", normalise_address(email)) if email else None,
+        "address_key": keyed_hash(hash_key, "address", mailbox_of(email)) if email else None,
         "reason": _reason(event),
         "happened_at": happened or None,
     }

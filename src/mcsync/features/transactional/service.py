@@ -48,7 +48,7 @@ from mcsync.features.transactional.schemas import (
     TemplateList,
     TemplateView,
 )
-from mcsync.mailchimp import normalise_address
+from mcsync.mailchimp import mailbox_of, spelled_domain, spellings
 from mcsync.mailchimp.transactional import (
     MergeVar,
     Message,
@@ -131,7 +131,7 @@ async def send(
             {
                 "no": each.no,
                 "email": each.email,
-                "address_key": keyed_hash(key, "address", normalise_address(each.email)),
+                "address_key": keyed_hash(key, "address", mailbox_of(each.email)),
                 "type": each.type,
                 "own": each.own,
             }
@@ -181,7 +181,7 @@ async def list_messages(
     after = page.after(UUID)
     async with resources.db.transaction(actor.org_id) as session:
         key = await resources.hash_keys.hash_key(session)
-        wanted = keyed_hash(key, "address", normalise_address(email)) if email else None
+        wanted = keyed_hash(key, "address", mailbox_of(email)) if email else None
         rows = await repository.list_messages(
             session, limit=page.limit + 1, before=None if after is None else after[0],
             status=status, tag=tag, address_key=wanted,
@@ -276,9 +276,10 @@ async def render_template(resources: Resources, actor: Actor, given: RenderInput
 async def list_rejects(
     resources: Resources, actor: Actor, *, email: str | None = None
 ) -> RejectList:
-    """The rejects list as it is at Mailchimp now."""
+    """The rejects list as it is at Mailchimp now; of an address in all spellings of its domain."""
+    asked = (email,) if email is None or spelled_domain(email) is None else spellings(email)
     async with links.calling(resources, actor.org_id) as link:
-        found = await link.client.rejects(email)
+        found = [each for one in asked for each in await link.client.rejects(one)]
     return RejectList(
         items=[
             RejectView(

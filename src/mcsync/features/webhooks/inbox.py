@@ -12,6 +12,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from mcsync.core.db import org_of
+from mcsync.mailchimp import spellings, subscriber_hash
 
 HOLD_MINUTES: Final = 15
 """How long an unsubscribe that was only posted keeps us from sending; the read ends it sooner."""
@@ -44,7 +45,7 @@ with event as (
 ), free as (  -- whoever has the row locked is writing what Mailchimp just told: nobody waits for that
     select m.audience_id, m.address_hash from audience_members m, event
     where cast(:reduces as boolean)
-      and m.audience_id = :audience and m.address_hash = event.address_hash
+      and m.audience_id = :audience and m.address_hash = any(cast(:hashes as uuid[]))
       -- not where a read has shown it already: in a flood of posts a pull is ahead of most of them
       and not coalesce(m.status in ('unsubscribed', 'cleaned') and m.last_changed >= :fired_at
                        and (m.status = 'cleaned' or m.unsubscribed_by = 'person'), false)
@@ -153,6 +154,13 @@ class Event:
     fired_at: datetime | None
     attempts: int
 
+    @property
+    def members(self) -> dict[UUID, str | None]:
+        """Those it may be about: the one it names, and the same mailbox under its other spellings."""
+        others = spellings(self.email) if self.email is not None else ()
+        named: dict[UUID, str | None] = {self.address_hash: self.email}
+        return named | {UUID(hex=subscriber_hash(each)): each for each in others[1:]}
+
 
 async def claim_events(
     session: AsyncSession, audience_id: UUID, *, most: int, lease_seconds: float
@@ -178,7 +186,7 @@ async def finish_events(
     """The events are worked on: they lose their addresses, their members are not held any more."""
     ids = [event.id for event in events]
     await session.execute(_WORKED, {"ids": ids, "outcome": outcome})
-    hashes = {event.address_hash for event in events}
+    hashes = set().union(*(event.members for event in events))
     await session.execute(
         _RELEASE_HOLDS, {"audience": audience_id, "hashes": list(hashes), "ids": ids}
     )

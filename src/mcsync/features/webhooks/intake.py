@@ -32,6 +32,7 @@ from mcsync.mailchimp import (
     WebhookEvent,
     WebhookSignatureError,
     parse_webhook,
+    spellings,
     subscriber_hash,
     verify_webhook_signature,
 )
@@ -175,6 +176,7 @@ async def _store(resources: Resources, endpoint: Endpoint, event: WebhookEvent) 
             endpoint=endpoint.id,
             type=event.type,
             hash=UUID(hex=subscriber_hash(email)),
+            hashes=[UUID(hex=subscriber_hash(each)) for each in spellings(email)],
             email=email,
             new_hash=UUID(hex=subscriber_hash(new_email)) if new_email else None,
             new_email=new_email,

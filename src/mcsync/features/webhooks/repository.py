@@ -247,7 +247,8 @@ select exists (
       and (m.status = 'cleaned' or (m.status = 'unsubscribed' and m.unsubscribed_by = 'person'))
       and m.last_changed > :registered and m.last_changed < now() - interval '2 minutes'
       and not exists (select from webhook_events w
-                      where w.audience_id = m.audience_id and w.address_hash = m.address_hash
+                      where w.audience_id = m.audience_id
+                        and w.address_hash in (m.address_hash, m.mailbox_hash)
                         and w.received_at > m.last_changed - interval '10 minutes'))
 """)
 

@@ -7,7 +7,7 @@ brings is merged and recorded as a pull does it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Final
@@ -89,8 +89,13 @@ class _Group:
             if event.new_hash is not None:
                 found[event.new_hash] = event.new_email
         for event in self.events:
-            found[event.address_hash] = event.email
+            found |= event.members
         return found
+
+    def named(self, found: Mapping[UUID, Member]) -> Member | None:
+        """Of the members read, the one that the posts are about, whichever spelling it has."""
+        known = (hash_ for event in self.events for hash_ in event.members)
+        return next((found[hash_] for hash_ in known if hash_ in found), None)
 
 
 def _groups(events: Iterable[Event]) -> list[_Group]:
@@ -196,7 +201,7 @@ class _Work:
         async with self._transaction() as session:
             if absent:
                 await mirror.mark_absent(session, self._audience_id, absent)
-            about = found.get(group.address_hash)
+            about = group.named(found)
             doubted = [e for e in group.events if about is not None and _doubtful(e, about)]
             again = [e for e in doubted if e.attempts < _DOUBTS]
             done = [e for e in group.events if e not in again]

@@ -6,9 +6,8 @@ import hashlib
 import re
 from typing import Final
 
-from email_validator import EmailNotValidError, validate_email
-
-from mcsync.mailchimp.identity import normalise_address
+from mcsync.core.addresses import validated
+from mcsync.mailchimp.identity import mailbox_of
 
 MAX_EMAIL: Final = 254
 _DOMAINS_KEPT: Final = 50_000
@@ -20,13 +19,6 @@ _MAX_LOCAL: Final = 64
 
 # What pasted addresses drag along at their ends and str.strip() leaves there.
 _INVISIBLE: Final = "\u180e\u200b\u200c\u200d\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\ufeff"
-
-
-def _validated(email: str) -> str | None:
-    try:
-        return validate_email(email, check_deliverability=False, strict=True).normalized
-    except EmailNotValidError:
-        return None
 
 
 class Addresses:
@@ -61,20 +53,22 @@ class Addresses:
         stripped = email.strip().strip(_INVISIBLE).strip()
         if len(stripped) > MAX_EMAIL:
             return None
-        taken = _validated(stripped)
+        taken = validated(stripped)
         return taken if taken is not None and len(taken) <= MAX_EMAIL else None
 
     def _learn(self, domain: str) -> bool:
         if len(self._domains) >= _DOMAINS_KEPT:
             self._domains.clear()
-        # an IDN written as xn--... is stored in its Unicode form, so it is not "as it is"
-        good = _validated(f"a@{domain}") == f"a@{domain}"
+        good = validated(f"a@{domain}") == f"a@{domain}"
         self._domains[domain] = good
         return good
 
     def hashes(self, email: str) -> tuple[str, str]:
-        """Mailchimp's MD5 and our keyed hash of an address, as the hex digits of two uuids."""
-        wanted = (email.lower() if email.isascii() else normalise_address(email)).encode()
+        """The MD5 and our keyed hash of an address, as the hex digits of two uuids.
+
+        Both are of its mailbox: the same for both spellings of a domain (:func:`mailbox_of`).
+        """
+        wanted = (email.lower() if email.isascii() else mailbox_of(email)).encode()
         digest = self._md5.copy()
         digest.update(wanted)
         inner = self._address.copy()
