@@ -11,8 +11,8 @@ from alembic import op
 
 from mcsync.core.db import tenancy
 
-revision = "0011_rows"
-down_revision = "0010_pulls_go_on"
+revision = "0014_opt_outs_in_broken_rows"
+down_revision = "0013_list_requests"
 branch_labels = None
 depends_on = None
 

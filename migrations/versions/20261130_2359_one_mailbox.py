@@ -9,8 +9,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0011_one_mailbox"
-down_revision = "0010_pulls_go_on"
+revision = "0015_one_mailbox"
+down_revision = "0014_opt_outs_in_broken_rows"
 branch_labels = None
 depends_on = None
 
