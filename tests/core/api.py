@@ -38,6 +38,19 @@ class Act(RequestModel):
     name: str
 
 
+class Thing(RequestModel):
+    """Something with values of several kinds."""
+
+    kind: str
+    values: dict[str, str | int | float | bool | None] | None = None
+
+
+class Things(RequestModel):
+    """Several things."""
+
+    things: list[Thing]
+
+
 class Acted(ResponseModel):
     """The row that was made."""
 
@@ -73,6 +86,12 @@ async def act(resources: ResourcesDep, actor: Writer, body: Act, response: Respo
         await asyncio.sleep(0.4)
     response.headers["Location"] = f"/probe/{body.name}"
     return Acted(seq=1, name=body.name)
+
+
+@router.post("/things")
+async def things(body: Things, actor: Writer) -> Acted:
+    """Takes values of several kinds."""
+    return Acted(seq=len(body.things), name=actor.kind)
 
 
 @router.post("/twice")

@@ -173,14 +173,14 @@ class TestValidation:
         assert {error["pointer"] for error in secrets} == {"/*"}
 
     async def test_one_of_several_kinds_is_pointed_at_once(self, owner: httpx.AsyncClient) -> None:
-        sent = {"entityType": "employee", "entityId": "1", "attributes": {"floor": [], "str": {}}}
+        sent = {"kind": "room", "values": {"floor": [], "str": {}}}
         errors = await self._errors(
-            owner, path="/mailchimp/contacts/upsert", json={"contacts": [sent, {"entityId": "2"}]}
+            owner, path="/mailchimp/probe/things", json={"things": [sent, {"values": {}}]}
         )
         assert [(error["pointer"], error["code"]) for error in errors] == [
-            ("/contacts/0/attributes/floor", "string_type"),
-            ("/contacts/0/attributes/str", "string_type"),
-            ("/contacts/1/entityType", "missing"),
+            ("/things/0/values/floor", "string_type"),
+            ("/things/0/values/str", "string_type"),
+            ("/things/1/kind", "missing"),
         ]
         assert errors[0]["message"].startswith("Input should be a valid string or a valid integer")
 
