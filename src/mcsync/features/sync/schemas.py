@@ -100,7 +100,7 @@ class Counts(ResponseModel):
 
 _COUNTS: JsonValue = {
     "matched": 1180, "add": 640, "update": 3, "resubscribe": 0, "unsubscribe": 1, "untag": 0,
-    "archive": 0, "rename": 1, "unchanged": 12, "skipped": 524, "unreadable_fields": 2, "done": 644, "failed": 1,
+    "archive": 0, "rename": 1, "unchanged": 12, "skipped": 524, "unreadableFields": 2, "done": 644, "failed": 1,
 }  # fmt: skip
 
 
