@@ -225,6 +225,12 @@ class _ExistsError(ConflictError):
     """Mailchimp says that the member exists."""
 
 
+_ON_THE_LIST = {
+    RefusalCode.EXISTS, RefusalCode.COMPLIANCE, RefusalCode.UNSUBSCRIBED, RefusalCode.CLEANED,
+}  # fmt: skip
+"""A POST of a member who left or bounced is refused by that, not as one that exists (MC 21)."""
+
+
 async def carry(
     resources: Resources, actor: Actor, client: MailchimpClient, audience: Audience,
     address: Address, wish: Wish, member: Member | None,
@@ -245,7 +251,7 @@ async def carry(
         answered = await _call(client, audience, address, wish, member)
     except RefusedError as error:
         await _not_taken(resources, actor, audience, address, taken, error.code.value)
-        if error.code is RefusalCode.EXISTS:
+        if error.code in _ON_THE_LIST:
             meant = members.refusal(error)
             raise _ExistsError(meant.detail, code=meant.code) from error
         raise members.refusal(error) from error
