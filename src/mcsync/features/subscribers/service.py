@@ -244,6 +244,12 @@ class _ExistsError(ConflictError):
     """Mailchimp says that the member exists."""
 
 
+_ON_THE_LIST = {
+    RefusalCode.EXISTS, RefusalCode.COMPLIANCE, RefusalCode.UNSUBSCRIBED, RefusalCode.CLEANED,
+}  # fmt: skip
+"""A POST of a member who left or bounced is refused by that, not as one that exists (MC 21)."""
+
+
 async def carry(
     resources: Resources, actor: Actor, client: MailchimpClient, audience: Audience,
     address: Address, wish: Wish, member: Member | None,
@@ -278,7 +284,7 @@ async def carry(
             raise
         await _not_taken(resources, actor, audience, there, taken, error.code.value)
         meant = members.refusal(error)
-        if error.code is RefusalCode.EXISTS:
+        if error.code in _ON_THE_LIST:
             raise _ExistsError(meant.detail, code=meant.code) from error
         raise meant from error
     async with resources.db.transaction(actor.org_id) as session:
