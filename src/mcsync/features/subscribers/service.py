@@ -246,6 +246,7 @@ class _ExistsError(ConflictError):
 
 _ON_THE_LIST = {
     RefusalCode.EXISTS, RefusalCode.COMPLIANCE, RefusalCode.UNSUBSCRIBED, RefusalCode.CLEANED,
+    RefusalCode.ARCHIVED,
 }  # fmt: skip
 """A POST of a member who left or bounced is refused by that, not as one that exists (MC 21)."""
 
