@@ -17,6 +17,7 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from mcsync.core.resources import Resources
 from mcsync.core.settings import Settings
+from tests.features.sync.files_machine import FilesMachine
 from tests.features.sync.machine import Machine
 from tests.features.sync.world import World, make_world
 from tests.support.organisations import make_organisation
@@ -80,10 +81,25 @@ def test_no_story_ends_badly(
     tell(settings, superuser_url, sandbox_process, examples=10, steps=20, derandomize=True)
 
 
-@pytest.mark.chaos
-@pytest.mark.timeout(0)
-def test_nor_does_any_of_many(
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_nor_does_one_with_files_as_people_have_them(
     settings: Settings, superuser_url: str, sandbox_process: SandboxProcess
 ) -> None:
+    tell(
+        settings, superuser_url, sandbox_process, examples=8, steps=20, derandomize=True,
+        machine=FilesMachine,
+    )  # fmt: skip
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(0)
+@pytest.mark.parametrize("machine", [Machine, FilesMachine])
+def test_nor_does_any_of_many(
+    settings: Settings, superuser_url: str, sandbox_process: SandboxProcess, machine: type[Machine]
+) -> None:
     examples = int(os.environ.get("CHAOS_EXAMPLES", "200"))
-    tell(settings, superuser_url, sandbox_process, examples=examples, steps=30, derandomize=False)
+    tell(
+        settings, superuser_url, sandbox_process, examples=examples, steps=30, derandomize=False,
+        machine=machine,
+    )  # fmt: skip
