@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from mcsync.features.connection import capabilities
+from mcsync.features.connection import service as connection
 from mcsync.features.sync import decide
 from tests.features.sync.conftest import Configure
 from tests.features.sync.world import World, counted
@@ -126,7 +128,15 @@ class TestRow11PayloadOrTagsDiffer:
         await world.sync(segment)
         assert await world.status(ADA) == "subscribed"
 
-    async def test_a_missing_tag_is_noticed_by_a_full_pull(self, world: World) -> None:
+    async def test_a_missing_tag_is_noticed_by_a_full_pull(
+        self, world: World, configure: Configure
+    ) -> None:
+        """Where a change of tags alone does not move ``last_changed``, as the account has told."""
+        await configure(tagsMoveLastChanged=False)
+        async with world.resources.db.transaction(world.org.id) as session:
+            account = (await connection.require_live(session)).account_id
+            told = {"tag_change": "does_not_move"}
+            await capabilities.record(session, world.actor, account, told, at=world.now())
         await world.contact(ADA)
         segment = await world.segment()
         await world.sync(segment)
