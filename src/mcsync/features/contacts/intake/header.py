@@ -21,7 +21,6 @@ from mcsync.features.contacts.intake.json_rows import too_long_line
 from mcsync.features.contacts.intake.rows import (
     MAX_ATTRIBUTE_NAME,
     MAX_ATTRIBUTES,
-    OPTIONAL_FIELDS,
     PROVIDED_BIT,
     STANDARD_FIELDS,
     unreadable,
@@ -70,9 +69,7 @@ class Header:
         self.plain = not any(
             UNUSUAL.search(text) or "\n" in text for text in (*self.attributes, *self.constants)
         )
-        self.provided = sum(
-            PROVIDED_BIT[field] for field in OPTIONAL_FIELDS if field in self.places
-        )
+        self.provided = sum(bit for field, bit in PROVIDED_BIT.items() if field in self.places)
         if self.attributes:
             self.provided |= PROVIDED_BIT["attributes"]
 
