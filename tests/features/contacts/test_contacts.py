@@ -265,7 +265,7 @@ class TestAddresses:
         [
             "ada", "ada@", "@nordlicht.example", "ada@localhost", "ada@nordlicht", "a..b@n.example",
             ".a@n.example", "a b@n.example", "a@n_x.example", "a@-n.example", "a@n..example",
-            "a@1.2.3.4", "a@[1.2.3.4]", "a@host.local", "a@x.invalid", "a@x.test",
+            "a@1.2.3.4", "a@[1.2.3.4]", "a@host.local", "a@x.invalid", "a@test",
             "x" * 65 + "@n.example", "a@" + "x" * 64 + ".example", "a@" + "x." * 126 + "example",
             "Ada <ada@n.example>", "ada@n.example,bo@n.example", "a@n.example\nb", "a@n.example.",
         ],

@@ -232,7 +232,8 @@ class TestWorkbooks:
         answer = await editor.took(data, XLSX)
         assert codes(answer) == [(2, "department", "invalid_utf8")]
         assert "#N/A" in answer["rejections"][0]["message"]
-        assert answer["created"] == 1
+        assert answer["created"] == 2
+        assert (await editor.contact("1"))["department"] is None
 
     async def test_it_may_hold_statements_of_consent(self, editor: Caller) -> None:
         await editor.took(TEXT)

@@ -133,8 +133,10 @@ class TestASyncOfThatVeryPerson:
         if not tag_in_answer:
             account = accounting.account
 
-            def blind(rows: Sequence[Any], result: Any, tag: str, now: Any) -> recording.Answer:
-                return account(rows, result, f"not {tag}", now)
+            def blind(
+                rows: Sequence[Any], result: Any, tag: str, now: Any, **more: Any
+            ) -> recording.Answer:
+                return account(rows, result, f"not {tag}", now, **more)
 
             monkeypatch.setattr(accounting, "account", blind)
         monkeypatch.setattr(MailchimpClient, "batch_subscribe", subscribe)

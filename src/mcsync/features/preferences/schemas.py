@@ -219,6 +219,7 @@ _REJECTED: JsonDict = {
     "line": 9,
     "field": "entityId",
     "code": "contact_not_found",
+    "taken": False,
     "message": message_of("contact_not_found"),
 }
 

@@ -187,7 +187,7 @@ class Pull:
         counts["unchanged"] += superseded
         report = {**contacts.consent_diff(counted, consent), **counts}
         outcome = Outcome(
-            "succeeded_with_errors" if counted.rejected else "succeeded",
+            "succeeded_with_errors" if counted.rejected or stager.reported else "succeeded",
             report, import_id, ignored=plan.ignored, sample=sample.rows if sample else [],
         )  # fmt: skip
         if source.snapshot and not dry:

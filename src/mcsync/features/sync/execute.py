@@ -178,8 +178,9 @@ class Execution:
             async with self._db.transaction(run.org_id) as session:
                 audience = await pull.audience_state(session, run.audience_id)
             target = push.Target(
-                run.audience_id, ctx.list_id, ctx.requires_status, ctx.capabilities.tags_in_rows,
-                ctx.capabilities.bulk_brings_back,
+                run.audience_id, ctx.list_id, ctx.requires_status,
+                tags_in_rows=ctx.capabilities.tags_in_rows,
+                bulk_brings_back=ctx.capabilities.bulk_brings_back,
             )  # fmt: skip
             pushing = push.Push(
                 self._resources, self._actor, client, run, ctx.scope, target,

@@ -109,6 +109,7 @@ class RowStager:
     """Checks rows and writes them as COPY lines.
 
     ``zone``: of times that name none. ``partial``: whether any row so far lost a field that its file gives.
+    ``reported``: whether anything was wrong with a row that was taken.
     """
 
     def __init__(
@@ -117,6 +118,7 @@ class RowStager:
         self.addresses = addresses
         self.entity_keys = entity_keys
         self.partial = False
+        self.reported = False
         self.moment = Moments(clock, zone).earliest
         self.status_of = Statuses().of
 
@@ -154,6 +156,7 @@ class RowStager:
             # consent under an address that cannot be read is not consent under the one before
             status = source = given = None
         self.partial |= provided != row.provided
+        self.reported |= bool(problems)
         digest, key = self.addresses.hashes(email) if email else (NULL, NULL)
         entity = self.addresses.entity_key(entity_type, entity_id) if self.entity_keys else NULL
         return "\t".join((

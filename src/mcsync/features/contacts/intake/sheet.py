@@ -18,7 +18,6 @@ class SheetIntake:
     """Stages the rows of a sheet by ``rows``, which reads CSV otherwise. The line of a row is its number."""
 
     kind = "xlsx"
-    masked = False
 
     def __init__(self, rows: CsvIntake) -> None:
         self._rows = rows
@@ -30,6 +29,10 @@ class SheetIntake:
     @property
     def fields(self) -> frozenset[str]:
         return self._rows.fields
+
+    @property
+    def masked(self) -> bool:
+        return self._rows.masked
 
     @property
     def consent(self) -> bool:
