@@ -15,9 +15,12 @@ from mcsync.core.errors import BadRequestError
 from mcsync.features.contacts.intake.times import Moments, zone_of
 from mcsync.features.contacts.intake.words import (
     CLEAR_WITHDRAWALS,
+    OPT_OUT_COLUMNS,
     WITHDRAWALS,
+    YES,
     clearly_withdraws,
     opt_status_of,
+    says_yes,
 )
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -74,6 +77,19 @@ class TestWords:
         unaccented = {"desabonne", "desinscrit", "nao", "00"}
         assert CLEAR_WITHDRAWALS - unaccented == documented["clear"]
         assert WITHDRAWALS - CLEAR_WITHDRAWALS - unaccented == documented["others"]
+
+    def test_the_columns_in_the_docs_are_those_of_the_code(self) -> None:
+        page = (Path(__file__).parents[3] / "docs/consent-in-files.md").read_text("utf-8")
+        names, values = (
+            {word.replace(" ", "") for word in re.findall(r"`([^`]+)`", page.partition(start)[2].partition(end)[0])}
+            for start, end in (("- its name is one of", ";\n"), ("- its value is one of", "JSON"))
+        )  # fmt: skip
+        assert names == OPT_OUT_COLUMNS
+        assert values == YES
+        assert all(map(says_yes, [*values, True, 1, 1.0, "unsubscribed", "2026-03-01", "1/3/2026"]))
+        assert not any(
+            map(says_yes, [*WITHDRAWALS - CLEAR_WITHDRAWALS, False, 0, None, [], "", "maybe", "12"])
+        )
 
     @given(st.text(max_size=30))
     def test_no_other_word_opts_anybody_in(self, word: str) -> None:

@@ -72,6 +72,38 @@ class TestCsv:
         assert answer["received"] == 1
         assert answer["consent"]["optedOut"] == 1
 
+    @pytest.mark.parametrize(
+        ("column", "value", "status"),
+        [
+            ("unsubscribed", "true", "opted_out"),
+            ("Unsubscribed", "1", "opted_out"),
+            ("Opted Out", "YES", "opted_out"),
+            ("HasOptedOutOfEmail", "x", "opted_out"),
+            ("do-not-mail", "2026-03-01 10:00", "opted_out"),
+            ("opt_out", "unsubscribed", "opted_out"),
+            ("unsubscribed", "false", "opted_in"),
+            ("unsubscribed", "0", "opted_in"),
+            ("unsubscribed", "", "opted_in"),
+            ("unsubscribed_newsletters", "3", "opted_in"),
+        ],
+    )
+    async def test_a_column_of_yes_and_no_is_one(
+        self, known: Caller, column: str, value: str, status: str
+    ) -> None:
+        head = f"entityType,entityId,email,{column}"
+        await known.took(f"{head}\nemployee,E-1,{EMAIL},{value}\nemployee,E-2,p2@corp.example,\n")
+        assert await statuses(known) == [status, "opted_in"]
+
+    async def test_such_a_column_that_repeats_itself_withdraws_once(self, known: Caller) -> None:
+        file = f"entityType,entityId,email,unsubscribed\nemployee,E-1,{EMAIL},%s\n"
+        await known.took(file % "true")
+        await known.says("opted_in", "E-1")
+        await known.took(file % "true")
+        assert (await statuses(known))[0] == "opted_in"
+        await known.took(file % "false")
+        await known.took(file % "true")
+        assert (await statuses(known))[0] == "opted_out"
+
     async def test_bytes_that_are_no_text_do_not_hide_it(self, known: Caller) -> None:
         rows = (
             f"{HEAD}\n".encode()

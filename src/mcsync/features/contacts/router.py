@@ -116,7 +116,8 @@ async def import_(
     A JSON object follows contacts.upsert: a known contact may leave out even `email`.
 
     `optStatus` `opted_out`, or another word of withdrawal, withdraws at once, also where the row is refused,
-    if its id or an address in it tells who is meant. A row that only repeats the withdrawal of an earlier
+    if its id or an address in it tells who is meant; so does a column such as `unsubscribed` that says yes. A
+    row that only repeats the withdrawal of an earlier
     import does not withdraw what was given since. `opted_in` applies where no withdrawal of the contact or
     its address is as late as `consentGivenAt`; else the row is taken, the opt-in is not, and the row is
     reported as `opt_in_not_newer`. A time without an offset is of the zone `timeZone`; without it, it counts

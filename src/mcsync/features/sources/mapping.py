@@ -21,6 +21,7 @@ from mcsync.features.contacts.intake.rows import (
     RowStager,
     strings_in,
 )
+from mcsync.features.contacts.intake.words import is_opt_out_column
 from mcsync.features.sources.errors import SourceError
 from mcsync.features.sources.values import UNREADABLE
 
@@ -159,7 +160,9 @@ class SourceIntake:
         self.refused: set[tuple[str, str]] = set()
         self.unknown = 0
         self.fields = plan.provided & {*OPTIONAL_FIELDS, "attributes"}
-        self.consent = "optStatus" in plan.provided
+        self.consent = "optStatus" in plan.provided or any(
+            is_opt_out_column(name) for name, _ in plan.attributes
+        )
         self._provided = sum(bit for field, bit in PROVIDED_BIT.items() if field in plan.provided)
 
     @property

@@ -84,7 +84,8 @@ class CsvIntake:
 
     @property
     def consent(self) -> bool:
-        return self._header is not None and "optStatus" in self._header.places
+        header = self._header
+        return header is not None and ("optStatus" in header.places or header.opts_out)
 
     def feed(self, data: bytes) -> bytes:
         data = self._tail + data

@@ -25,6 +25,7 @@ from mcsync.features.contacts.intake.rows import (
     STANDARD_FIELDS,
     unreadable,
 )
+from mcsync.features.contacts.intake.words import is_opt_out_column
 
 UNUSUAL: Final = re.compile(r'["\\\x00-\x09\x0b\x0c\x0e-\x1f\ud800-\udfff]|\r(?!\n)')
 """What no plain row holds; a tab is one of them where it does not separate the cells."""
@@ -66,7 +67,8 @@ class Header:
                 code="missing_columns",
             )  # fmt: skip
         self._check_attributes()
-        self.plain = not any(
+        self.opts_out = any(map(is_opt_out_column, self.attributes))
+        self.plain = not self.opts_out and not any(
             UNUSUAL.search(text) or "\n" in text for text in (*self.attributes, *self.constants)
         )
         self.provided = sum(bit for field, bit in PROVIDED_BIT.items() if field in self.places)

@@ -22,7 +22,7 @@ from mcsync.core.clock import Clock
 from mcsync.features.contacts.intake.addresses import Addresses
 from mcsync.features.contacts.intake.times import Moments
 from mcsync.features.contacts.intake.told import Withdrawal, addresses_in
-from mcsync.features.contacts.intake.words import Statuses
+from mcsync.features.contacts.intake.words import Statuses, is_opt_out_column, says_yes
 
 OPTIONAL_FIELDS: Final = {
     "firstName": "first_name",
@@ -125,6 +125,9 @@ class RowStager:
     def stage(self, row: Row) -> str:
         """The COPY lines of one row: itself, and one for each thing that is wrong with it."""
         problems: list[Problem] = list(row.problems)
+        opted_out = [value for name, value in row.attributes.items() if is_opt_out_column(name)]
+        if opted_out:
+            row.provided |= PROVIDED_BIT["optStatus"]
         entity_type, entity_id = self._entity(row, problems)
         provided = row.provided
         email = self._email(row, problems)
@@ -143,6 +146,8 @@ class RowStager:
         if attributes is None:
             provided &= ~PROVIDED_BIT["attributes"]
         status, source, given = self._consent(row, problems)
+        if status != "opted_out" and any(map(says_yes, opted_out)):
+            status, given = "opted_out", None
         if entity_type is None or entity_id is None:
             return self.refuse(
                 row.line, problems,

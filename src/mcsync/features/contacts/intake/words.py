@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from functools import lru_cache
 from typing import Final
 
 OPT_STATUSES: Final = ("opted_in", "opted_out", "unset")
@@ -28,6 +29,19 @@ WITHDRAWALS: Final = CLEAR_WITHDRAWALS | {
 }  # fmt: skip
 """Words that mean a withdrawal where they stand as ``optStatus``."""
 
+OPT_OUT_COLUMNS: Final = frozenset({
+    "donotcontact", "donotemail", "donotmail", "emailoptedout", "emailoptout", "emailunsubscribed",
+    "hasoptedout", "hasoptedoutofemail", "isoptedout", "isunsubscribed", "optedout", "optout", "unsubscribed",
+})  # fmt: skip
+"""Names of columns that can mean nothing but a withdrawal where their value is yes; without blanks and joints."""
+
+YES: Final = frozenset({
+    "1", "checked", "ja", "oui", "on", "s", "si", "sim", "sì", "t", "true", "vero", "vrai", "wahr", "x", "y",
+    "yes",
+})  # fmt: skip
+"""Values of such a column that mean yes."""
+
+_DAY: Final = re.compile(r"\d{1,4}[-./]\d{1,2}[-./]\d{1,4}\b")
 _OPT_IN_JOINTS: Final = re.compile(r"[\s_-]+")
 _JOINTS: Final = re.compile(r"[\W_]+")
 _PHRASE: Final = 3
@@ -60,6 +74,25 @@ def opt_status_of(value: str) -> str | None:
 def clearly_withdraws(value: str) -> bool:
     """Whether a cell holds a word of withdrawal that means nothing else, whatever column it is of."""
     return len(value) <= _MAX_WORD and "".join(_tokens(value)) in CLEAR_WITHDRAWALS
+
+
+@lru_cache(maxsize=1_000)
+def is_opt_out_column(name: str) -> bool:
+    """Whether a column or member of this name says of a person that they withdrew, by yes or no."""
+    return len(name) <= _MAX_WORD and "".join(_tokens(name)) in OPT_OUT_COLUMNS
+
+
+def says_yes(value: object) -> bool:
+    """Whether a value of such a column means yes; a word of withdrawal, or the day of one, means it too."""
+    if isinstance(value, bool | int | float):
+        return value == 1
+    if not isinstance(value, str):
+        return False
+    return (
+        "".join(_tokens(value)) in YES
+        or clearly_withdraws(value)
+        or bool(_DAY.match(value.strip()))
+    )
 
 
 class Statuses:
