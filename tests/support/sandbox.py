@@ -217,6 +217,10 @@ class SandboxControl(MailControl):
         body = {"kind": kind, "method": method, "path": path, "times": times}
         _checked(await self._client.post("/faults", json=body))
 
+    async def clear_faults(self) -> None:
+        """Forget the faults that no call met."""
+        _checked(await self._client.delete("/faults"))
+
     async def advance_clock(self, seconds: float) -> float:
         """Shift the sandbox's time forward; answers what time it is there now."""
         return cast("float", (await self._post("/clock", advanceSeconds=seconds))["now"])

@@ -183,7 +183,6 @@ class TestGoingWrong:
         told = answers(report)
         assert told["admin_reason"] is None
         assert told["plain_listing"] == "without_archived"
-        await world.sandbox.configure()  # the faults that are left go with the next reset
 
     async def test_a_lost_answer_leaves_no_audience(self, world: World) -> None:
         before = await lists(world)

@@ -27,6 +27,7 @@ def sandbox_process() -> Iterator[SandboxProcess]:
 async def sandbox(sandbox_process: SandboxProcess) -> AsyncIterator[SandboxControl]:
     async with SandboxControl(sandbox_process.control) as control:
         yield control
+        await control.clear_faults()  # the process is every test's
 
 
 @pytest.fixture

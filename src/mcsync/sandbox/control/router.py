@@ -30,6 +30,7 @@ _TABLE: dict[tuple[str, str], Handler] = {
     ("GET", "/config"): setup.show_config,
     ("PATCH", "/config"): setup.configure,
     ("POST", "/faults"): setup.add_fault,
+    ("DELETE", "/faults"): setup.clear_faults,
     ("POST", "/clock"): setup.advance_clock,
     ("POST", "/lists/{}/delete"): setup.delete_list,
     ("PATCH", "/lists/{}"): setup.change_list,

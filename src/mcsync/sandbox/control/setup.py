@@ -86,6 +86,12 @@ def add_fault(call: ControlCall) -> Answer:
     return reply({})
 
 
+def clear_faults(call: ControlCall) -> Answer:
+    """No fault that was asked for is left."""
+    call.sandbox.faults.targeted.clear()
+    return reply({})
+
+
 def advance_clock(call: ControlCall) -> Answer:
     call.world.clock.advance(float(call.body["advanceSeconds"]))
     call.world.mandrill.settle()
