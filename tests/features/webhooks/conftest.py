@@ -58,6 +58,9 @@ async def served(app: FastAPI, listener: socket.socket) -> AsyncIterator[str]:
 
 
 @pytest.fixture
-async def door(world: Any, served: str) -> Door:
+async def door(world: Any, served: str) -> AsyncIterator[Door]:
     """The world with its webhooks: registering, posting, working off."""
-    return Door(world, served)
+    yield Door(world, served)
+    # the sandbox is every test's: nothing is kept back for the next one
+    await world.sandbox.release_deliveries()
+    await world.sandbox.delivered()
