@@ -262,6 +262,18 @@ class TestBothAreMembers:
         assert await world.statuses() == {"unsubscribed": 2}
 
     @EITHER
+    async def test_a_sync_takes_both_out_where_no_order_did(self, world: World, email: str) -> None:
+        await world.contact("else@acme.example")
+        for address in (UNICODE, A_LABEL):
+            await world.admin(address, "subscribe")
+        segment = await world.segment()
+        await world.sync(segment)  # nobody here has the address yet, so no spelling of it is kept
+        await world.contact(email, opted="out")
+        await world.sync(segment)
+        assert await world.statuses() == {"subscribed": 1, "unsubscribed": 2}
+        await world.nothing_left(segment)
+
+    @EITHER
     @pytest.mark.parametrize("left", [UNICODE, A_LABEL])
     async def test_who_leaves_one_leaves_both(self, world: World, email: str, left: str) -> None:
         await world.contact(email)

@@ -240,6 +240,12 @@ joined as (
     select c.*,
            case when m.spelled_domain is null then w.email  -- else as the member is spelled there
                 else regexp_replace(w.email, '[^@]*$', m.spelled_domain) end as contact_email,
+           case when m.spelled_domain is null then c.any_email
+                -- the member that does not stand for its mailbox is known by whoever has the mailbox
+                else regexp_replace(coalesce(c.any_email, case when m.mailbox_hash is not null then (
+                         select min(v.email) from contacts v
+                         where v.org_id = :org and v.address_hash = m.mailbox_hash) end),
+                     '[^@]*$', m.spelled_domain) end as anybodys_email,
            {reading} as reading,
            coalesce(m.status, 'absent') as status, m.owned, m.email as member_email,
            m.unsubscribed_by, m.unsubscribe_cause, m.archived_by_us, m.pending_added_at,
@@ -385,7 +391,7 @@ decided as (
            -- row 2: only where it also no longer matches; all that left: always
            case when ruling = 'unsubscribe' and e = 'out' then tagged and not m0
                 else has_left end as untag,
-           coalesce(alias_email, case when claimed then contact_email end, member_email, any_email)
+           coalesce(alias_email, case when claimed then contact_email end, member_email, anybodys_email)
                as email,
            case
                when old_held or (held and ruling = 'skip') then 'awaiting_read'
