@@ -57,10 +57,7 @@ class SheetIntake:
             )
 
     def _stage(self, number: int, cells: list[str], width: int) -> str:
-        """A row; a sheet has no last column, so that cells that are empty are none."""
-        surplus = cells[width:]
-        if surplus and not any(map(str.strip, surplus)):
-            cells = cells[:width]
+        """A row; a sheet does not keep its empty last cells, so a short row has not shifted."""
         return self._rows.take_row(number, cells + [""] * (width - len(cells)))
 
     def feed(self, data: bytes) -> bytes:
