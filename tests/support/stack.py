@@ -18,7 +18,57 @@ import psutil
 OVER = ("succeeded", "succeeded_with_errors", "failed", "cancelled", "awaiting_approval")
 
 
-class Stack:
+class Calls:
+    """The API and the sandbox's control as plain calls; for whatever runs them."""
+
+    api: httpx.Client
+    control: httpx.Client
+
+    def query(self, procedure: str, **params: Any) -> Any:
+        """``query("segments.getRun", id=...)``."""
+        return _ok(self.api.get("/" + procedure.replace(".", "/"), params=params))
+
+    def mutate(self, procedure: str, **body: Any) -> Any:
+        """``mutate("segments.sync", id=...)``."""
+        return _ok(self.api.post("/" + procedure.replace(".", "/"), json=body))
+
+    def import_csv(self, lines: list[str]) -> Any:
+        """Imports a file."""
+        return _ok(
+            self.api.post(
+                "/contacts/import",
+                content="\n".join(lines).encode(),
+                headers={"Content-Type": "text/csv"},
+            )
+        )
+
+    def sandbox(self, path: str, **body: Any) -> Any:
+        """Posts to the sandbox's control."""
+        return _ok(self.control.post(path, json=body))
+
+    def configure(self, **settings: Any) -> None:
+        """Sets the sandbox's faults and latency."""
+        _ok(self.control.patch("/config", json=settings))
+
+    def members(self, list_id: str) -> dict[str, dict[str, Any]]:
+        """Every member of a list by address."""
+        text = self.control.get(f"/lists/{list_id}/dump").text
+        rows = [json.loads(line) for line in text.splitlines()]
+        return {row["email"]: row for row in rows}
+
+    def wait_for_run(self, run_id: str, *, seconds: float) -> Any:
+        """Waits until the run is over; answers it."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            run = self.query("segments.getRun", id=run_id)
+            if run["status"] in OVER:
+                return run
+            time.sleep(0.2)
+        message = f"not over after {seconds} s: {run}"
+        raise AssertionError(message)
+
+
+class Stack(Calls):
     """A running development stack; a context manager that leaves nothing behind."""
 
     def __init__(self, data_dir: Path, *options: str, env: Mapping[str, str] | None = None) -> None:
@@ -53,55 +103,12 @@ class Stack:
             self.process.stdout.close()
         self._errors.close()
 
-    def query(self, procedure: str, **params: Any) -> Any:
-        """``query("segments.getRun", id=...)``."""
-        return _ok(self.api.get("/" + procedure.replace(".", "/"), params=params))
-
-    def mutate(self, procedure: str, **body: Any) -> Any:
-        """``mutate("segments.sync", id=...)``."""
-        return _ok(self.api.post("/" + procedure.replace(".", "/"), json=body))
-
-    def import_csv(self, lines: list[str]) -> Any:
-        """Imports a file."""
-        return _ok(
-            self.api.post(
-                "/contacts/import",
-                content="\n".join(lines).encode(),
-                headers={"Content-Type": "text/csv"},
-            )
-        )
-
-    def sandbox(self, path: str, **body: Any) -> Any:
-        """Posts to the sandbox's control."""
-        return _ok(self.control.post(path, json=body))
-
-    def configure(self, **settings: Any) -> None:
-        """Sets the sandbox's faults and latency."""
-        _ok(self.control.patch("/config", json=settings))
-
-    def members(self, list_id: str) -> dict[str, dict[str, Any]]:
-        """Every member of a list by address."""
-        text = self.control.get(f"/lists/{list_id}/dump").text
-        rows = [json.loads(line) for line in text.splitlines()]
-        return {row["email"]: row for row in rows}
-
     def workers(self) -> list[psutil.Process]:
         """The worker processes alive now."""
         return [
             p for p in psutil.Process(self.process.pid).children(recursive=True)
             if _arguments(p)[-1:] == ["worker"]
         ]  # fmt: skip
-
-    def wait_for_run(self, run_id: str, *, seconds: float) -> Any:
-        """Waits until the run is over; answers it."""
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            run = self.query("segments.getRun", id=run_id)
-            if run["status"] in OVER:
-                return run
-            time.sleep(0.2)
-        message = f"not over after {seconds} s: {run}"
-        raise AssertionError(message)
 
 
 def _arguments(process: psutil.Process) -> list[str]:
