@@ -59,6 +59,7 @@ class Stage:
 
     resources: Resources
     superuser: asyncpg.Connection
+    superuser_url: str
     org_id: UUID
     list_id: str
     control: httpx.AsyncClient
@@ -185,7 +186,7 @@ async def stage(*, worker: bool = True) -> AsyncIterator[Stage]:
                 await asyncio.sleep(0.1)
             await control.patch("/config", json={"history": False})
             yield Stage(
-                resources, superuser, org_id, found[0].audience_id, control,
+                resources, superuser, postgres.url("bench"), org_id, found[0].audience_id, control,
                 environment, working or psutil.Process(),
             )  # fmt: skip
         await superuser.close()
