@@ -44,8 +44,18 @@ def _set(target: int) -> None:
 
 
 def upgrade() -> None:
+    op.execute("set local lock_timeout = '5s'")
     _set(0)
+    op.drop_index("ix_audience_members_status", "audience_members")
+    op.create_index(
+        "ix_audience_members_status",
+        "audience_members",
+        ["audience_id"],
+        postgresql_include=["status"],
+    )
 
 
 def downgrade() -> None:
     _set(-1)
+    op.drop_index("ix_audience_members_status", "audience_members")
+    op.create_index("ix_audience_members_status", "audience_members", ["audience_id", "status"])
