@@ -25,8 +25,8 @@ from tests.support.query_plans import Plans, explain_everything
 from tests.support.sandbox import SandboxControl
 from tests.support.servers import TEMPLATE
 
-NEW = 2_000
-OTHERS = 4
+NEW = 1_000
+OTHERS = 3
 Statistics = Literal["missing", "empty", "old", "fresh"]
 
 # What a synced organisation leaves behind.
