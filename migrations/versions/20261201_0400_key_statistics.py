@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlalchemy as sa
 from alembic import op
 
 revision = "0016_key_statistics"
@@ -37,6 +38,45 @@ _OWNERS = {
 }
 
 
+_POLICIES = sa.text(
+    """select policyname, cmd, qual, with_check, permissive, array_to_string(roles, ', ') as roles
+       from pg_policies where schemaname = current_schema() and tablename = :table
+         and concat(qual, ' ', with_check) ~ :columns"""
+)
+
+
+def _forget() -> None:
+    """Removes what was gathered of these columns before: only a superuser may delete statistics.
+
+    A change of a column's type removes them as well, and one to the same type writes neither the table nor
+    its indexes anew. Policies that name the column have to make room for it.
+    """
+    connection = op.get_bind()
+    analysed = connection.scalars(
+        sa.text(
+            "select relname from pg_class where relnamespace = current_schema()::regnamespace"
+            " and relname = any(:tables) and reltuples >= 0"
+        ),
+        {"tables": list(_OWNERS)},
+    ).all()
+    for table in sorted(analysed):
+        columns = _OWNERS[table]
+        named = rf"\m({'|'.join(columns)})\M"
+        policies = connection.execute(_POLICIES, {"table": table, "columns": named}).all()
+        for policy in policies:
+            op.execute(f'drop policy "{policy.policyname}" on {table}')
+        op.execute(
+            f"alter table {table} " + ", ".join(f"alter column {c} type uuid" for c in columns)
+        )
+        for policy in policies:
+            check = f"with check ({policy.with_check})" if policy.with_check else ""
+            using = f"using ({policy.qual})" if policy.qual else ""
+            op.execute(
+                f'create policy "{policy.policyname}" on {table} as {policy.permissive}'
+                f" for {policy.cmd} to {policy.roles} {using} {check}"
+            )
+
+
 def _set(target: int) -> None:
     for table, columns in _OWNERS.items():
         alterations = ", ".join(f"alter column {c} set statistics {target}" for c in columns)
@@ -46,6 +86,7 @@ def _set(target: int) -> None:
 def upgrade() -> None:
     op.execute("set local lock_timeout = '5s'")
     _set(0)
+    _forget()
     op.drop_index("ix_audience_members_status", "audience_members")
     op.create_index(
         "ix_audience_members_status",
