@@ -9,6 +9,7 @@ import typer
 import mcsync
 from mcsync.cli import erasures, keys, platform, processes, segments, sources, webhooks
 from mcsync.cli.audit import audit
+from mcsync.cli.backup import backup, restore
 from mcsync.cli.campaigns import campaigns
 from mcsync.cli.contacts import contacts
 from mcsync.cli.demo import demo
@@ -53,6 +54,8 @@ for command in (
     processes.api,
     processes.worker,
     processes.migrate,
+    backup,
+    restore,
     processes.openapi,
     processes.sandbox,
     dev,

@@ -3,30 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
 from uuid import uuid4
 
 import asyncpg
-import pytest
 from alembic import command
 
 from mcsync.core.db import migrations
 from tests.support.servers import Addresses
-
-
-@pytest.fixture
-async def owner_url(servers: Addresses, _administrator: asyncpg.Connection) -> AsyncIterator[str]:
-    """An empty database of a role that is no superuser."""
-    name = f"owner_{uuid4().hex}"
-    await _administrator.execute(f"create role {name} login password '{name}'")
-    for role in ("mcsync_app", "mcsync_lookup", "mcsync_eraser"):
-        await _administrator.execute(f"grant {role} to {name} with admin option")
-    await _administrator.execute(f"create database {name} owner {name}")
-    host = urlsplit(servers.superuser_url(name)).netloc.rpartition("@")[2]
-    yield f"postgresql://{name}:{name}@{host}/{name}"
-    await _administrator.execute(f"drop database {name} with (force)")
-    await _administrator.execute(f"drop role {name}")
 
 
 async def test_the_history_of_addresses_can_be_taken_back_and_that_of_contacts_stays(

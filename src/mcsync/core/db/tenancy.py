@@ -64,3 +64,34 @@ def drop_look_ups(look_ups: Mapping[str, str]) -> None:
     """Drops what :func:`create_look_ups` made; policies go with their tables."""
     for signature in look_ups:
         op.execute(f"drop function {signature.split('(')[0]}")
+
+
+def admit_backups() -> None:
+    """Lets the role ``mcsync_backup`` read every row of every table that there is by now.
+
+    A migration that creates a table calls this last: without the policy a backup would leave the table
+    empty, so ``mcsync backup`` refuses to run. The policy holds only for whoever has *become* the role
+    (``pg_dump --role``), because the owner, who is a member of it, must stay bound in everything else.
+    """
+    op.execute("""
+do $$
+declare found record;
+begin
+    grant usage on schema public to mcsync_backup;
+    for found in select c.oid::regclass as name, c.relrowsecurity as secured, exists (
+                        select from pg_policy p where p.polrelid = c.oid and p.polname = 'backup'
+                    ) as admitted
+                   from pg_class c
+                  where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p', 'S')
+                    and pg_has_role(c.relowner, 'usage')
+                    and not exists (select from pg_depend d where d.objid = c.oid
+                                       and d.classid = 'pg_class'::regclass and d.deptype = 'e')
+    loop
+        execute format('grant select on %s to mcsync_backup', found.name);
+        if found.secured and not found.admitted then
+            execute format('create policy backup on %s for select to mcsync_backup'
+                           ' using (current_user = ''mcsync_backup'')', found.name);
+        end if;
+    end loop;
+end $$
+""")
