@@ -76,6 +76,14 @@ def migrate(
             " MCSYNC_SERVICE_PASSWORD if it does not exist, and put into the group mcsync_app."
         ),
     ] = None,
+    wait: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Seconds to go on trying while others hold a lock that a migration needs. The"
+            " service goes on between the tries.",
+        ),
+    ] = 300,
     as_json: AsJson = False,
 ) -> None:
     """Bring the database to this version: uses MCSYNC_MIGRATION_DATABASE_URL. Safe to repeat."""
@@ -87,7 +95,14 @@ def migrate(
         configuration = settings()
         quiet_logs(configuration)
         url = configuration.migration_url
-        migrations.upgrade(url)
+        try:
+            migrations.upgrade(
+                url,
+                patience_seconds=wait,
+                on_blocked=lambda who: out.warn(f"Waiting for {who}."),
+            )
+        except migrations.MigrationBlockedError as error:
+            out.fail(Exit.UNAVAILABLE, str(error), kind="locked")
         if service_role:
             password = os.environ.get("MCSYNC_SERVICE_PASSWORD")
             try:

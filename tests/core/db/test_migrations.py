@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
+import subprocess
+import sys
 from urllib.parse import urlsplit
 from uuid import uuid4
 
 import asyncpg
+import pytest
 from alembic import command
 
 from mcsync.core.db import migrations
@@ -38,3 +43,63 @@ async def test_the_history_of_addresses_can_be_taken_back_and_that_of_contacts_s
         )
     finally:
         await onlooker.close()
+
+
+async def test_a_migration_says_who_blocks_it_and_goes_on_when_they_are_done(
+    owner_url: str, servers: Addresses
+) -> None:
+    await asyncio.to_thread(migrations.upgrade, owner_url)
+    await asyncio.to_thread(
+        command.downgrade, migrations.config(owner_url), "0014_opt_outs_in_broken_rows"
+    )
+    database = urlsplit(owner_url).path.removeprefix("/")
+    idler = await asyncpg.connect(
+        servers.superuser_url(database), server_settings={"application_name": "a long report"}
+    )
+    try:
+        pid = idler.get_server_pid()
+        await idler.execute("begin; select count(*) from audience_members")
+
+        with pytest.raises(migrations.MigrationBlockedError) as caught:
+            await asyncio.to_thread(migrations.upgrade, owner_url)
+        assert f"process {pid} of PostgreSQL" in str(caught.value)
+        assert "application a long report" in str(caught.value)
+        assert await idler.fetchval("select version_num from alembic_version") == (
+            "0014_opt_outs_in_broken_rows"
+        )
+
+        told: list[str] = []
+        loop = asyncio.get_running_loop()
+        blocked = asyncio.Event()
+
+        def tell(who: str) -> None:
+            told.append(who)
+            loop.call_soon_threadsafe(blocked.set)
+
+        work = asyncio.create_task(
+            asyncio.to_thread(migrations.upgrade, owner_url, patience_seconds=300, on_blocked=tell)
+        )
+        await blocked.wait()
+        await idler.execute("commit")
+        await work
+        assert str(pid) in told[0]
+        await asyncio.to_thread(migrations.check, owner_url)
+    finally:
+        await idler.close()
+
+
+async def test_two_migrators_at_once_do_the_work_once(owner_url: str) -> None:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("MCSYNC_")}
+    both = [
+        await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "mcsync", "migrate", "--json",
+            env=environment | {"MCSYNC_MIGRATION_DATABASE_URL": owner_url},
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )
+        for _ in range(2)
+    ]  # fmt: skip
+    for process in both:
+        output, errors = await process.communicate()
+        assert process.returncode == 0, errors
+        assert json.loads(output) == {"revision": migrations.head()}
+    await asyncio.to_thread(migrations.check, owner_url)
