@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 from urllib.parse import urlsplit
 from uuid import uuid4
 
 import asyncpg
 import pytest
+from typer.testing import CliRunner, Result
 
 from mcsync.core.db import dump, migrations, pg_tools
+from mcsync.embedded import EmbeddedPostgres
 from mcsync.embedded.host import installed_package
+from mcsync.embedded.postgres import SERVICE_ROLE
 from tests.core.db.conftest import MakeOwned
 from tests.support.servers import Addresses
 
@@ -126,6 +126,31 @@ def _refuse_damaged(target: str, whole: Path) -> None:
     other.unlink()
 
 
+async def test_a_new_server_gets_the_roles(filled_url: str, tmp_path: Path) -> None:
+    file = tmp_path / "mcsync.backup"
+    await asyncio.to_thread(dump.back_up, filled_url, file, pg_bin=PG_BIN)
+    with EmbeddedPostgres(durable=False) as other:
+        other.sql("create role newcomer login createrole password 'new'")
+        other.sql("create database mcsync owner newcomer")
+        url = f"postgresql://newcomer:new@127.0.0.1:{other.port}/mcsync"
+        await asyncio.to_thread(dump.restore, url, file, pg_bin=PG_BIN)
+        await asyncio.to_thread(migrations.admit, url, SERVICE_ROLE, None)
+        await asyncio.to_thread(migrations.check, url)
+        owners = other.sql(
+            "select distinct pg_get_userbyid(proowner) from pg_proc"
+            " where prosecdef and pronamespace = 'public'::regnamespace order by 1",
+            database="mcsync",
+        )
+        assert owners.split() == ["mcsync_eraser", "mcsync_lookup"]
+        service = await asyncpg.connect(other.service_url("mcsync"))
+        try:
+            found = await service.fetch("select mcsync_organisation_ids()")
+            assert len(found) == 2
+            assert await service.fetchval("select count(*) from preference_events") == 0
+        finally:
+            await service.close()
+
+
 async def test_who_can_back_up(filled_url: str, admin: asyncpg.Connection, tmp_path: Path) -> None:
     target = pg_tools.libpq_target(filled_url)
     plain = ["--dbname", target.conninfo, "--file", str(tmp_path / "cut")]
@@ -178,26 +203,31 @@ async def test_a_backup_that_would_lack_rows_is_refused(filled_url: str, tmp_pat
         await owner.close()
 
 
-async def test_the_commands_replace_nothing(filled_url: str, tmp_path: Path) -> None:
+def test_the_commands_replace_nothing(
+    filled_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mcsync.cli.app import app
+
+    monkeypatch.setenv("MCSYNC_MIGRATION_DATABASE_URL", filled_url)
     file = tmp_path / "mcsync.backup"
-    done = await asyncio.to_thread(_mcsync, filled_url, "backup", str(file))
-    assert done.returncode == 0, done.stderr
+
+    def mcsync(*arguments: str) -> Result:
+        return CliRunner().invoke(app, [*arguments, "--pg-bin", str(PG_BIN)])
+
+    done = mcsync("backup", str(file))
+    assert done.exit_code == 0, done.stderr
     assert json.loads(done.stdout) == {
         "file": str(file), "bytes": file.stat().st_size, "revision": migrations.head()
     }  # fmt: skip
     content = file.read_bytes()
-    for command, words in (("backup", "exists already"), ("restore", "is not empty")):
-        refused = await asyncio.to_thread(_mcsync, filled_url, command, str(file))
-        assert (refused.returncode, words in refused.stderr) == (4, True), refused.stderr
+    for command, name, words in (
+        ("backup", file.name, "exists already"),
+        ("restore", file.name, "is not empty"),
+        ("restore", "absent", "There is no file"),
+    ):
+        refused = mcsync(command, str(tmp_path / name))
+        assert (refused.exit_code, words in refused.stderr) == (4, True), refused.stderr
     assert file.read_bytes() == content
-
-
-def _mcsync(url: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("MCSYNC_")}
-    return subprocess.run(
-        [sys.executable, "-m", "mcsync", *arguments, "--pg-bin", str(PG_BIN)], text=True,
-        capture_output=True, check=False, env=environment | {"MCSYNC_MIGRATION_DATABASE_URL": url},
-    )  # fmt: skip
 
 
 def test_programs_older_than_the_server_are_refused_with_what_to_install() -> None:
@@ -207,6 +237,11 @@ def test_programs_older_than_the_server_are_refused_with_what_to_install() -> No
         r"server is PostgreSQL 99.*pg_dump is version \d+.*postgresql-client-99.*--pg-bin",
         str(caught.value),
     )
+
+
+def test_programs_that_an_old_server_does_not_understand_are_refused() -> None:
+    with pytest.raises(pg_tools.ToolError, match=r"pg_restore of version 15 to 16 is needed"):
+        pg_tools.find_tool("pg_restore", 15, PG_BIN)
 
 
 def test_a_folder_without_the_programs_is_refused(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ BACKUP_ROLE: Final = "mcsync_backup"
 DEFINERS: Final = ("mcsync_lookup", "mcsync_eraser")
 """The owners of functions that look across organisations. Nothing logs in as them."""
 GROUPS: Final = ("mcsync_app", *DEFINERS, BACKUP_ROLE)
+_SET_OPTION_SINCE: Final = 16
 _LOCK_WAIT: Final = "60s"
 _FUNCTION: Final = re.compile(
     r"^\d+; \d+ \d+ FUNCTION public (?P<signature>.+) (?P<owner>\S+)$", re.MULTILINE
@@ -184,7 +185,7 @@ def _archived_revision(tool: Path, file: Path) -> str | None:
             {},
         )
     except ToolFailedError as error:
-        message = f"{file} is no complete backup: {error}"
+        message = f"{file} cannot be read as a backup: {error}"
         raise BackupRefusedError(message) from error
     found = re.search(r"^COPY public\.alembic_version .*\n(\S+)\n\\\.$", rows, re.MULTILINE)
     if found is None or found[1] == "\\.":
@@ -257,6 +258,11 @@ async def _contents(connection: AsyncConnection) -> tuple[int, list[str]]:
 
 async def _prepare(connection: AsyncConnection) -> None:
     """Makes the groups that grants, policies and owners in the backup name."""
+    version = await connection.scalar(
+        text("select current_setting('server_version_num')::int / 10000")
+    )
+    # From 16 on, whoever makes a role is a member of it that may not become it.
+    right = "set" if int(version or 0) >= _SET_OPTION_SINCE else "member"
     for role in GROUPS:
         await connection.exec_driver_sql(f"""
             do $$
@@ -265,7 +271,7 @@ async def _prepare(connection: AsyncConnection) -> None:
                     create role {role} nologin nosuperuser nobypassrls;
                 end if;
                 if '{role}' <> 'mcsync_app' and not (
-                    select rolsuper or pg_has_role('{role}', 'member')
+                    select rolsuper or pg_has_role(oid, '{role}', '{right}')
                       from pg_roles where rolname = current_user) then
                     execute format('grant {role} to %I', current_user);
                 end if;

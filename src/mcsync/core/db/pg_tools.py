@@ -21,6 +21,7 @@ _FOLDERS: Final = (
     ("/", "usr/pgsql-*/bin"),
     ("/", "opt/homebrew/opt/postgresql@*/bin"),
 )
+_BEFORE_TRANSACTION_TIMEOUT: Final = 16
 _VERSION: Final = re.compile(r"\(PostgreSQL\) (\d+)")
 _HOST_AND_PORT: Final = re.compile(r"^([^:]*|\[.*\]):(\d+)$")  # not the end of an IPv6 address
 _LIBPQ_OPTIONS: Final = frozenset(
@@ -86,17 +87,25 @@ def _quoted(value: str) -> str:
 
 
 def find_tool(name: str, server_major: int, folder: Path | None = None) -> Path:
-    """The installed program whose version is nearest to the server's, and not older.
+    """The installed program whose version is nearest to the server's, and fits it.
 
-    ``folder``: looks nowhere else. Raises :class:`ToolError` when there is none.
+    It must not be older than the server. From version 17 on the programs set a parameter that a server
+    before 17 does not know, so nothing could be restored there. ``folder``: looks nowhere else. Raises
+    :class:`ToolError` when there is none.
     """
+    newest = _BEFORE_TRANSACTION_TIMEOUT if server_major <= _BEFORE_TRANSACTION_TIMEOUT else None
     found = {path: major for path in _candidates(name, folder) if (major := _major(path))}
-    fitting = [path for path, major in found.items() if major >= server_major]
+    fitting = [
+        path
+        for path, major in found.items()
+        if server_major <= major and (newest is None or major <= newest)
+    ]
     if fitting:
         return min(fitting, key=lambda path: found[path])
     seen = ", ".join(f"{path} is version {major}" for path, major in found.items())
+    wanted = f"{server_major} or newer" if newest is None else f"{server_major} to {newest}"
     message = (
-        f"The server is PostgreSQL {server_major}, so {name} {server_major} or newer is needed"
+        f"The server is PostgreSQL {server_major}, so {name} of version {wanted} is needed"
         f" ({seen or f'there is no {name} at all'}). Install the client programs of PostgreSQL"
         f" {server_major} (on Debian and Ubuntu: postgresql-client-{server_major}), or name the"
         " folder that has them with --pg-bin."
