@@ -66,6 +66,21 @@ def drop_look_ups(look_ups: Mapping[str, str]) -> None:
         op.execute(f"drop function {signature.split('(')[0]}")
 
 
+_NOT_ADMITTED = """
+select c.oid::regclass::text as name, c.relrowsecurity and not exists (
+           select from pg_policy p where p.polrelid = c.oid and p.polname = 'backup') as policy
+  from pg_class c
+ where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p', 'S')
+   and pg_has_role(c.relowner, 'usage')
+   and not exists (select from pg_depend d where d.objid = c.oid
+                      and d.classid = 'pg_class'::regclass and d.deptype = 'e')
+   and (not has_table_privilege('mcsync_backup', c.oid, 'select')
+        or c.relrowsecurity and not exists (
+           select from pg_policy p where p.polrelid = c.oid and p.polname = 'backup'))
+ order by 1
+"""
+
+
 def admit_backups() -> None:
     """Lets the role ``mcsync_backup`` read every row of every table that there is by now.
 
@@ -73,25 +88,11 @@ def admit_backups() -> None:
     empty, so ``mcsync backup`` refuses to run. The policy holds only for whoever has *become* the role
     (``pg_dump --role``), because the owner, who is a member of it, must stay bound in everything else.
     """
-    op.execute("""
-do $$
-declare found record;
-begin
-    grant usage on schema public to mcsync_backup;
-    for found in select c.oid::regclass as name, c.relrowsecurity as secured, exists (
-                        select from pg_policy p where p.polrelid = c.oid and p.polname = 'backup'
-                    ) as admitted
-                   from pg_class c
-                  where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p', 'S')
-                    and pg_has_role(c.relowner, 'usage')
-                    and not exists (select from pg_depend d where d.objid = c.oid
-                                       and d.classid = 'pg_class'::regclass and d.deptype = 'e')
-    loop
-        execute format('grant select on %s to mcsync_backup', found.name);
-        if found.secured and not found.admitted then
-            execute format('create policy backup on %s for select to mcsync_backup'
-                           ' using (current_user = ''mcsync_backup'')', found.name);
-        end if;
-    end loop;
-end $$
-""")
+    op.execute("grant usage on schema public to mcsync_backup")
+    for table, policy in op.get_bind().exec_driver_sql(_NOT_ADMITTED).all():
+        op.execute(f"grant select on {table} to mcsync_backup")
+        if policy:
+            op.execute(
+                f"create policy backup on {table} for select to mcsync_backup"
+                " using (current_user = 'mcsync_backup')"
+            )
