@@ -12,6 +12,7 @@ from sqlalchemy import Connection, pool, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from mcsync.core.db import blockers
+from mcsync.core.db.migrations import revisions
 from mcsync.core.db.session import asyncpg_url
 from mcsync.models import Base
 
@@ -39,6 +40,10 @@ def _run(connection: Connection) -> None:
         compare_server_default=False,
         transaction_per_migration=True,
     )
+    at = context.get_context().get_current_revision()
+    if context.config.attributes.get("leave_newer") and at is not None and at not in revisions():
+        context.config.attributes["newer"] = at
+        return
     with context.begin_transaction():
         context.run_migrations()
 

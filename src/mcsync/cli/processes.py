@@ -96,7 +96,7 @@ def migrate(
         quiet_logs(configuration)
         url = configuration.migration_url
         try:
-            migrations.upgrade(
+            revision = migrations.upgrade(
                 url,
                 patience_seconds=wait,
                 on_blocked=lambda who: out.warn(f"Waiting for {who}."),
@@ -109,10 +109,12 @@ def migrate(
                 migrations.admit(url, service_role, password)
             except migrations.UnknownRoleError as error:
                 out.fail(Exit.NOT_CONFIGURED, str(error), kind="not_configured")
-        return migrations.head()
+        if revision != migrations.head():
+            out.warn("A newer version of mcsync made this revision. It is left as it is.")
+        return revision
 
-    head = explained(out, work)
-    out.result({"revision": head}, lambda c: c.print(f"The database is at revision {head}."))
+    at = explained(out, work)
+    out.result({"revision": at}, lambda c: c.print(f"The database is at revision {at}."))
 
 
 def openapi(

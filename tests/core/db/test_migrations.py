@@ -103,3 +103,15 @@ async def test_two_migrators_at_once_do_the_work_once(owner_url: str) -> None:
         assert process.returncode == 0, errors
         assert json.loads(output) == {"revision": migrations.head()}
     await asyncio.to_thread(migrations.check, owner_url)
+
+
+async def test_a_database_of_a_newer_version_is_left_as_it_is(owner_url: str) -> None:
+    assert await asyncio.to_thread(migrations.upgrade, owner_url) == migrations.head()
+    owner = await asyncpg.connect(owner_url)
+    try:
+        await owner.execute("update alembic_version set version_num = '9999_of_tomorrow'")
+        assert await asyncio.to_thread(migrations.upgrade, owner_url) == "9999_of_tomorrow"
+        kept = await owner.fetchval("select version_num from alembic_version")
+        assert kept == "9999_of_tomorrow"
+    finally:
+        await owner.close()

@@ -74,8 +74,11 @@ class MigrationBlockedError(Exception):
 
 def upgrade(
     url: str, *, patience_seconds: float = 0, on_blocked: Callable[[str], None] | None = None
-) -> None:
+) -> str:
     """Brings the database to :func:`head`. Safe to call twice, and from several processes at once.
+
+    Answers the revision it is at then. A database that a newer version migrated is left as it is, since
+    this version works with it: a roll-back of the code must not fail at its first step.
 
     A migration waits for a lock for 5 s and then lets the service pass; it is tried again until
     ``patience_seconds`` have passed. ``on_blocked`` is called with who holds the lock. Raises
@@ -89,7 +92,7 @@ def upgrade(
             on_blocked(blocker)
 
     made = config(url)
-    made.attributes["on_blocked"] = told
+    made.attributes |= {"on_blocked": told, "leave_newer": True}
     deadline = time.monotonic() + patience_seconds
     while True:
         try:
@@ -101,7 +104,7 @@ def upgrade(
                 raise MigrationBlockedError(seen[0] if seen else None) from error
             time.sleep(_PAUSE_SECONDS)
         else:
-            return
+            return str(made.attributes.get("newer") or head())
 
 
 def downgrade(url: str) -> None:
