@@ -13,8 +13,12 @@ from uuid import uuid4
 import asyncpg
 import pytest
 from alembic import command
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
 from mcsync.core.db import migrations
+from mcsync.core.db.session import make_engine
+from mcsync.core.web.errors import as_mcsync_error
 from tests.support.servers import Addresses
 
 
@@ -115,3 +119,27 @@ async def test_a_database_of_a_newer_version_is_left_as_it_is(owner_url: str) ->
         assert kept == "9999_of_tomorrow"
     finally:
         await owner.close()
+
+
+async def test_a_request_that_a_migration_cuts_off_is_to_be_repeated(owner_url: str) -> None:
+    engine = make_engine(owner_url, pool_size=1)
+    read = text("select * from changing")
+    try:
+        async with engine.begin() as connection:
+            await connection.execute(text("create table changing (a int)"))
+        async with engine.begin() as connection:
+            await connection.execute(read)
+        migrator = await asyncpg.connect(owner_url)
+        await migrator.execute("alter table changing add column b int")
+        await migrator.close()
+
+        with pytest.raises(DBAPIError) as caught:
+            async with engine.begin() as connection:
+                await connection.execute(read)
+
+        told = as_mcsync_error(caught.value)
+        assert (told.status, told.code) == (503, "unavailable")
+        async with engine.begin() as connection:
+            assert list((await connection.execute(read)).keys()) == ["a", "b"]
+    finally:
+        await engine.dispose()
