@@ -90,8 +90,7 @@ class Installation(Calls):
             self.postgres = undo.enter_context(EmbeddedPostgres(durable=False))
             self.redis = undo.enter_context(EmbeddedValkey())
             undo.callback(self._stop_processes)
-            self.postgres.create_database(DATABASE)
-            migrations.upgrade(self.postgres.url(DATABASE))
+            self.migrate()
             self.postgres.admit_service()
             mailchimp = self._start_sandbox(undo)
             self.environment = self._environment(mailchimp)
@@ -107,6 +106,11 @@ class Installation(Calls):
 
     def __exit__(self, *_: object) -> None:
         self._exit.close()
+
+    def migrate(self) -> None:
+        """Makes the database, at the newest revision."""
+        self.postgres.create_database(DATABASE)
+        migrations.upgrade(self.postgres.url(DATABASE))
 
     def _stop_processes(self) -> None:
         for process in self.processes:

@@ -76,6 +76,14 @@ def migrate(
             " MCSYNC_SERVICE_PASSWORD if it does not exist, and put into the group mcsync_app."
         ),
     ] = None,
+    wait: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Seconds to go on trying while others hold a lock that a migration needs. The"
+            " service goes on between the tries.",
+        ),
+    ] = 300,
     as_json: AsJson = False,
 ) -> None:
     """Bring the database to this version: uses MCSYNC_MIGRATION_DATABASE_URL. Safe to repeat."""
@@ -87,17 +95,26 @@ def migrate(
         configuration = settings()
         quiet_logs(configuration)
         url = configuration.migration_url
-        migrations.upgrade(url)
+        try:
+            revision = migrations.upgrade(
+                url,
+                patience_seconds=wait,
+                on_blocked=lambda who: out.warn(f"Waiting for {who}."),
+            )
+        except migrations.MigrationBlockedError as error:
+            out.fail(Exit.UNAVAILABLE, str(error), kind="locked")
         if service_role:
             password = os.environ.get("MCSYNC_SERVICE_PASSWORD")
             try:
                 migrations.admit(url, service_role, password)
             except migrations.UnknownRoleError as error:
                 out.fail(Exit.NOT_CONFIGURED, str(error), kind="not_configured")
-        return migrations.head()
+        if revision != migrations.head():
+            out.warn("A newer version of mcsync made this revision. It is left as it is.")
+        return revision
 
-    head = explained(out, work)
-    out.result({"revision": head}, lambda c: c.print(f"The database is at revision {head}."))
+    at = explained(out, work)
+    out.result({"revision": at}, lambda c: c.print(f"The database is at revision {at}."))
 
 
 def openapi(

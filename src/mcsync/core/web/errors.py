@@ -23,6 +23,7 @@ from starlette.responses import Response
 from mcsync import mailchimp
 from mcsync.core import errors
 from mcsync.core.crypto import SecretError
+from mcsync.core.db.driver import schema_changed
 from mcsync.core.errors import FieldProblem, McsyncError
 from mcsync.core.logging import cause_of
 from mcsync.core.web.problems import problem_kind
@@ -128,7 +129,7 @@ def _passing(detail: str, seconds: int) -> McsyncError:
 
 
 def _passes(error: DBAPIError) -> bool:
-    if error.connection_invalidated:
+    if error.connection_invalidated or schema_changed(error):
         return True
     state = getattr(error.orig, "sqlstate", None) or ""
     return bool(state) and str(state).startswith(_PASSING)
