@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlalchemy as sa
 from alembic import op
 
 revision = "0016_key_statistics"
@@ -38,43 +37,44 @@ _OWNERS = {
 }
 
 
-_POLICIES = sa.text(
-    """select policyname, cmd, qual, with_check, permissive, array_to_string(roles, ', ') as roles
-       from pg_policies where schemaname = current_schema() and tablename = :table
-         and concat(qual, ' ', with_check) ~ :columns"""
-)
+# Only a superuser may delete statistics. A change of a column's type removes them as well, and one to the
+# same type writes neither the table nor its indexes anew. Policies that name the column make room for it.
+_FORGET = """
+do $$
+declare
+    policy record;
+    again text[] := '{{}}';
+    statement text;
+begin
+    if (select reltuples from pg_class where oid = '{table}'::regclass) < 0 then
+        return;  -- never analysed
+    end if;
+    for policy in select * from pg_policies
+                  where schemaname = current_schema() and tablename = '{table}'
+                    and concat(qual, ' ', with_check) ~ '{named}' loop
+        execute format('drop policy %I on {table}', policy.policyname);
+        again := again || concat(
+            format('create policy %I on {table} as %s for %s to %s', policy.policyname,
+                   policy.permissive, policy.cmd, array_to_string(policy.roles, ', ')),
+            ' using (' || policy.qual || ')', ' with check (' || policy.with_check || ')');
+    end loop;
+    execute 'alter table {table} {alterations}';
+    foreach statement in array again loop
+        execute statement;
+    end loop;
+end $$
+"""
 
 
 def _forget() -> None:
-    """Removes what was gathered of these columns before: only a superuser may delete statistics.
-
-    A change of a column's type removes them as well, and one to the same type writes neither the table nor
-    its indexes anew. Policies that name the column have to make room for it.
-    """
-    connection = op.get_bind()
-    analysed = connection.scalars(
-        sa.text(
-            "select relname from pg_class where relnamespace = current_schema()::regnamespace"
-            " and relname = any(:tables) and reltuples >= 0"
-        ),
-        {"tables": list(_OWNERS)},
-    ).all()
-    for table in sorted(analysed):
-        columns = _OWNERS[table]
-        named = rf"\m({'|'.join(columns)})\M"
-        policies = connection.execute(_POLICIES, {"table": table, "columns": named}).all()
-        for policy in policies:
-            op.execute(f'drop policy "{policy.policyname}" on {table}')
+    for table, columns in _OWNERS.items():
         op.execute(
-            f"alter table {table} " + ", ".join(f"alter column {c} type uuid" for c in columns)
-        )
-        for policy in policies:
-            check = f"with check ({policy.with_check})" if policy.with_check else ""
-            using = f"using ({policy.qual})" if policy.qual else ""
-            op.execute(
-                f'create policy "{policy.policyname}" on {table} as {policy.permissive}'
-                f" for {policy.cmd} to {policy.roles} {using} {check}"
+            _FORGET.format(
+                table=table,
+                named=rf"\m({'|'.join(columns)})\M",
+                alterations=", ".join(f"alter column {c} type uuid" for c in columns),
             )
+        )
 
 
 def _set(target: int) -> None:
@@ -84,9 +84,11 @@ def _set(target: int) -> None:
 
 
 def upgrade() -> None:
+    # One table at a time, each locked for a moment: no deadlock with the service.
+    with op.get_context().autocommit_block():
+        _set(0)
+        _forget()
     op.execute("set local lock_timeout = '5s'")
-    _set(0)
-    _forget()
     op.drop_index("ix_audience_members_status", "audience_members")
     op.create_index(
         "ix_audience_members_status",

@@ -143,3 +143,31 @@ async def test_a_request_that_a_migration_cuts_off_is_to_be_repeated(owner_url: 
             assert list((await connection.execute(read)).keys()) == ["a", "b"]
     finally:
         await engine.dispose()
+
+
+async def test_statistics_of_owner_columns_go_and_nothing_is_written_anew(
+    owner_url: str, servers: Addresses
+) -> None:
+    config = migrations.config(owner_url)
+    await asyncio.to_thread(command.upgrade, config, "0015_one_mailbox")
+    onlooker = await asyncpg.connect(servers.superuser_url(urlsplit(owner_url).path[1:]))
+    shape = """select (select array_agg((relname, relfilenode) order by relname) from pg_class
+                       where relname in ('contacts', 'uq_contacts_entity', 'ix_contacts_address')),
+                      (select array_agg(p order by p.tablename, p.policyname) from pg_policies p)"""
+    try:
+        await onlooker.execute(
+            """insert into organisations (name, hash_key) values ('Acme', '');
+               insert into contacts (org_id, entity_type, entity_id)
+               select id, 'employee', n::text from organisations, generate_series(1, 1000) n;
+               analyze contacts"""
+        )
+        before = await onlooker.fetchrow(shape)
+        await asyncio.to_thread(command.upgrade, config, "0016_key_statistics")
+        assert await onlooker.fetchrow(shape) == before
+        await onlooker.execute("analyze contacts")
+        known = "select attname from pg_stats where tablename = 'contacts'"
+        columns = {row["attname"] for row in await onlooker.fetch(known)}
+        assert "entity_id" in columns
+        assert not {"org_id", "source_id"} & columns
+    finally:
+        await onlooker.close()
