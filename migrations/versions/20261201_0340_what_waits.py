@@ -105,6 +105,22 @@ LOOKUPS = {
                   where q.org_id = o.id and q.requested_at > clock_timestamp() - make_interval(days => days)
                   order by q.requested_at desc limit 1000) x) r
         order by o.id""",
+    # what changed since the last look: another account or key was connected, or a segment went
+    "mcsync_changed_webhooks(most integer) returns setof uuid": """
+        select distinct e.org_id from webhook_endpoints e
+        where e.status <> 'removed' and (e.lease_until is null or e.lease_until < clock_timestamp())
+          and e.checked_at is not null
+          and (exists (select from mailchimp_connections c
+                       where c.org_id = e.org_id and c.soft_deleted_at is null and c.verified_at > e.checked_at
+                 and c.verified_at <= clock_timestamp())
+               or exists (select from contact_segments s
+                          where s.audience_id = e.audience_id and s.soft_deleted_at > e.checked_at
+                    and s.soft_deleted_at <= clock_timestamp()))
+        limit most""",
+    "mcsync_webhooks_elsewhere(url text) returns setof uuid": """
+        select distinct e.org_id from webhook_endpoints e
+        where e.status <> 'removed' and e.checked_at is not null and e.checked_url is distinct from url
+        order by 1""",
 }  # fmt: skip
 
 
@@ -115,11 +131,13 @@ def upgrade() -> None:
     op.add_column("worker_heartbeats", sa.Column("idle_seconds", sa.Float(), nullable=True))
     op.add_column("worker_heartbeats", sa.Column("jobs", sa.Integer(), nullable=True))
     op.add_column("worker_heartbeats", sa.Column("clock_seconds", sa.Float(), nullable=True))
+    op.add_column("webhook_endpoints", sa.Column("checked_url", sa.Text(), nullable=True))
     tenancy.create_look_ups(LOOKUPS, reads=())
 
 
 def downgrade() -> None:
     op.execute("set local lock_timeout = '5s'")
     tenancy.drop_look_ups(LOOKUPS)
+    op.drop_column("webhook_endpoints", "checked_url")
     for column in ("clock_seconds", "jobs", "idle_seconds", "dispatch_seconds", "pid"):
         op.drop_column("worker_heartbeats", column)

@@ -210,6 +210,7 @@ async def serve(settings: Settings, *, host: str = "127.0.0.1", port: int | None
             _every(BEAT_SECONDS, stopping, partial(_beat, resources, worker_id, pulse))
         ),
     ]
+    tasks.append(asyncio.create_task(_once(partial(webhook_dispatch.ring_elsewhere, resources))))
     if health is not None:
         health.start()
         _log.info("health_port_opened", host=host, port=health.port)
@@ -265,6 +266,17 @@ async def _every(
                 _log.warning("loop_failed", loop=name, error=cause)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(stopping.wait(), seconds)
+
+
+async def _once(act: Callable[[], Awaitable[Any]]) -> None:
+    """Acts until it succeeded once."""
+    done = asyncio.Event()
+
+    async def at_start() -> None:
+        await act()
+        done.set()
+
+    await _every(_SCHEDULE_SECONDS, done, at_start)
 
 
 def _health_port(

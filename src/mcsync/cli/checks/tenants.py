@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from mcsync.cli.checks.finding import SHOWN, Finding, short
+from mcsync.cli.checks.finding import SHOWN, Finding, State, short
 from mcsync.cli.checks.servers import clock
 
 if TYPE_CHECKING:
@@ -216,8 +216,10 @@ def _webhook(name: str, one: WebhookState) -> Finding:
             f"Mailchimp stopped posting to {one.endpoints} of them ({checked}): they are being repaired",
             f"mcsync webhooks check --org '{name}'",
         )  # fmt: skip
+    # without a public URL, changes are pulled on a schedule, which may be what is wanted
+    state: State = "warning" if one.error == "no_public_url" else "problem"
     return Finding(
-        f"webhooks of {name}", "problem", f"{one.endpoints} in error: {one.error} ({checked})",
+        f"webhooks of {name}", state, f"{one.endpoints} in error: {one.error} ({checked})",
         _ADVICE.get(one.error or "", "See the error")
         + f" Then: mcsync webhooks check --org '{name}'",
     )  # fmt: skip
@@ -225,7 +227,7 @@ def _webhook(name: str, one: WebhookState) -> Finding:
 
 _ADVICE: Final = {
     "url_not_verified": "Mailchimp cannot reach MCSYNC_PUBLIC_URL: check its name, certificate and proxy.",
-    "no_public_url": "Set MCSYNC_PUBLIC_URL for the workers.",
+    "no_public_url": "The workers have no MCSYNC_PUBLIC_URL: set it, or remove the webhooks at Mailchimp.",
     "mailchimp_key_refused": "Connect again with a live API key.",
     "api_key_unreadable": "Put the missing key back into MCSYNC_MASTER_KEYS, or connect again.",
     "secret_unreadable": "Put the missing key back into MCSYNC_MASTER_KEYS, or rotate the webhook.",
