@@ -103,8 +103,9 @@ LOOKUPS = {
             select count(*) as total, count(*) filter (where x.state in ('refused', 'dropped')) as refused
             from (select q.state from subscription_requests q
                   where q.org_id = o.id and q.requested_at > clock_timestamp() - make_interval(days => days)
-                  order by q.requested_at desc limit 1000) x) r
+                  order by q.requested_at desc limit 200) x) r
         order by o.id""",
+    "mcsync_organisation_named(wanted text) returns uuid": "select id from organisations where lower(name) = lower(wanted)",
     # what changed since the last look: another account or key was connected, or a segment went
     "mcsync_changed_webhooks(most integer) returns setof uuid": """
         select distinct e.org_id from webhook_endpoints e

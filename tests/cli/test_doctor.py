@@ -18,6 +18,7 @@ from mcsync.cli.checks.tenants import Asked
 from mcsync.cli.doctor import examine
 from mcsync.core.db.heartbeats import SILENT_SECONDS, Heartbeat
 from mcsync.core.db.inspection import Backlog
+from mcsync.core.errors import NotFoundError
 from mcsync.core.resources import Resources
 from mcsync.core.worker_health import DISPATCHER_STUCK_SECONDS
 from tests.support.organisations import Org
@@ -119,7 +120,7 @@ class TestAgainstADatabase:
         assert [one.state for one in await _found(resources, "workers")] == ["warning"]
         await _queue_erasure(onlooker, organisation.id)
         (workers,) = await _found(resources, "workers")
-        assert (workers.state, "1 erasures" in workers.detail) == ("problem", True)
+        assert (workers.state, "erasures: 1" in workers.detail) == ("problem", True)
         (late,) = await _found(resources, "backlog of erasures")
         assert late.state == "problem"
 
@@ -180,6 +181,17 @@ class TestAgainstADatabase:
                 one for one in await _found(resources, "master keys") if "damaged" in one.detail
             ]
             assert found.state == "problem"
+
+    async def test_one_organisation_is_found_by_name_or_id(
+        self, resources: Resources, organisation: Org, other_organisation: Org
+    ) -> None:
+        for wanted in (organisation.name.upper(), str(organisation.id)):
+            found = await examine(resources.settings, Asked(wanted, offline=True))
+            told = [one.check for one in found if one.check.startswith("Mailchimp of")]
+            assert told == [f"Mailchimp of {organisation.name}"]
+        for unknown in ("Nobody", "01a22fc5-f0a1-7fec-a136-de72676d7ecc"):
+            with pytest.raises(NotFoundError):
+                await examine(resources.settings, Asked(unknown, offline=True))
 
     async def test_a_thousand_organisations_cost_no_more_statements_than_one(
         self, resources: Resources, organisation: Org, onlooker: asyncpg.Connection

@@ -75,7 +75,7 @@ def test_workers_that_are_suspended_or_missing_are_told_of_and_cost_nothing(
         run = there.mutate("segments.sync", id=segment)["id"]
         code, healthy, checks = _doctor(there)
         assert (code, healthy, checks["workers"]["state"]) == (6, False, "problem")
-        assert "1 runs" in checks["workers"]["detail"]
+        assert "runs: 1" in checks["workers"]["detail"]
 
         # both stand still in the middle of a push
         there.configure(latency=LATENCY)
@@ -94,7 +94,9 @@ def test_workers_that_are_suspended_or_missing_are_told_of_and_cost_nothing(
 
         until(silent, "doctor names both workers", seconds=120)
         _, _, checks = _doctor(there)
-        assert checks["workers"]["detail"].startswith("none is running although work waits: 1 runs")
+        assert checks["workers"]["detail"].startswith(
+            "none is running although work waits: runs: 1"
+        )
         assert [_asked(f"{url}/live") for _, url in pair] == [None, None]
         assert there.ready().json()["status"] == "ok"
         assert _status(there, run)() == "pushing"

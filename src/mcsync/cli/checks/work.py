@@ -54,7 +54,9 @@ def workers(seen: Sequence[Heartbeat], waiting: Sequence[Backlog]) -> list[Findi
 def _running(
     living: Sequence[Heartbeat], seen: Sequence[Heartbeat], waiting: Sequence[Backlog]
 ) -> Finding:
-    waits = [f"{one.due + one.held:,} {_words(one.kind)}" for one in waiting if one.due + one.held]
+    waits = [
+        f"{_words(one.kind)}: {_count(one.due + one.held)}" for one in waiting if one.due + one.held
+    ]
     if living:
         stuck = [one for one in living if _stuck(one)]
         versions = ", ".join(sorted({one.version for one in living}))
@@ -142,8 +144,8 @@ def backlog(waiting: Sequence[Backlog], *, anybody: bool) -> list[Finding]:
     return found
 
 
-def _count(due: int) -> str:
-    return f"{due:,} or more" if due >= 1000 else str(due)
+def _count(rows: int) -> str:
+    return f"{rows:,} or more" if rows >= 1000 else str(rows)  # nobody counts further
 
 
 def _words(kind: str) -> str:

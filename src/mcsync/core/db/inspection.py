@@ -181,6 +181,6 @@ class TenantState:
 
 
 async def tenant_states(session: AsyncSession, *, days: int) -> list[TenantState]:
-    """Every organisation, oldest first. Of forms, at most 1,000 requests each of the last ``days`` count."""
+    """Every organisation, oldest first. Of forms, at most the latest 200 each of the last ``days`` count."""
     rows = await session.execute(text("select * from mcsync_tenant_states(:days)"), {"days": days})
     return [TenantState(*row) for row in rows]
