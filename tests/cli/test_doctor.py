@@ -139,6 +139,19 @@ class TestAgainstADatabase:
         (found,) = await _found(resources, "statistics")
         assert "job_ticks" not in found.detail
 
+    async def test_a_server_that_cannot_write_is_a_problem(
+        self, resources: Resources, onlooker: asyncpg.Connection
+    ) -> None:
+        assert [one.state for one in await _found(resources, "disk")] == ["ok"]
+        # the server's own limit refuses in the same class of errors as a disk that is full
+        name = await onlooker.fetchval("select quote_ident(current_database())")
+        await onlooker.execute(f"alter database {name} set temp_file_limit = '64kB'")
+        try:
+            (found,) = await _found(resources, "disk")
+        finally:
+            await onlooker.execute(f"alter database {name} reset temp_file_limit")
+        assert (found.state, "temporary file size" in found.detail) == ("problem", True)
+
     async def test_webhooks_in_error_are_a_problem_as_of_their_check(
         self, resources: Resources, organisation: Org, onlooker: asyncpg.Connection
     ) -> None:

@@ -118,6 +118,37 @@ def test_workers_that_are_suspended_or_missing_are_told_of_and_cost_nothing(
         assert not _doctor(there)[2]["workers"]["detail"].startswith("1 running")
 
 
+@pytest.mark.chaos
+def test_webhooks_in_error_are_told_of_and_another_public_url_is_checked_at_once(
+    tmp_path: Path,
+) -> None:
+    nowhere = {"MCSYNC_PUBLIC_URL": "http://127.0.0.1:9"}
+    with Installation(tmp_path, apis=1, workers=0, env=nowhere) as there:
+        first, _ = _worker(there, "nowhere")
+        _segment(there)
+
+        def webhook() -> dict[str, Any]:
+            found: list[dict[str, Any]] = there.query("webhooks.list")["items"]
+            return found[0] if found else {}
+
+        until(lambda: webhook().get("status") == "error", "the webhook is in error", seconds=60)
+        told = webhook()
+        assert told["lastError"] == "url_not_verified"
+        code, healthy, checks = _doctor(there)
+        (found,) = [one for name, one in checks.items() if name.startswith("webhooks of ")]
+        assert (code, healthy, found["state"]) == (6, False, "problem")
+        assert "url_not_verified (as of " in found["detail"]
+        assert first.stop() == 0
+
+        # the next look would be due in minutes: what is asked for is asked for by the worker's start
+        there.sql("update webhook_endpoints set next_check_at = now() + interval '15 minutes'")
+        there.environment["MCSYNC_PUBLIC_URL"] = there.urls[0]
+        _worker(there, "here")
+        until(lambda: webhook()["status"] == "active", "the webhook is registered", seconds=60)
+        assert webhook()["checkedAt"] > told["checkedAt"]
+        assert _doctor(there)[0] == 0
+
+
 @pytest.mark.slow
 @pytest.mark.e2e
 def test_a_worker_that_is_suspended_is_named_and_answers_no_probe(tmp_path: Path) -> None:

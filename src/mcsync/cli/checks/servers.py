@@ -55,6 +55,7 @@ async def _database(resources: Resources) -> AsyncIterator[Finding]:
         yield Finding("migrations", "problem", f"{about.role} may not read them", role.fix)
         return
     yield _migrations(at)
+    yield await _disk(resources)
     yield _connections(load)
     yield clock("PostgreSQL", theirs, before, after)
     if not vacuuming:
@@ -76,6 +77,26 @@ async def _database(resources: Resources) -> AsyncIterator[Finding]:
             f"more rows changed than the planner knows of, and autovacuum is off: {names}",
             "Run ANALYZE as the tables' owner, and set autovacuum = on.",
         )  # fmt: skip
+
+
+async def _disk(resources: Resources) -> Finding:
+    from sqlalchemy.exc import DBAPIError
+
+    from mcsync.core.db import inspection
+
+    try:
+        async with asyncio.timeout(PATIENCE), resources.db.system() as session:
+            await inspection.spill(session)
+    except TimeoutError:
+        return Finding(
+            "disk", "warning", f"PostgreSQL did not write a megabyte within {PATIENCE:.0f} s",
+            "Look at the load of its disk.",
+        )  # fmt: skip
+    except DBAPIError as error:
+        if str(getattr(error.orig, "sqlstate", "")).startswith("53"):
+            return Finding("disk", "problem", short(error), _what_to_do(error))
+        raise
+    return Finding("disk", "ok", "PostgreSQL has room to write")
 
 
 def _why_not(error: Exception) -> str:

@@ -110,6 +110,20 @@ async def autovacuum(session: AsyncSession) -> bool:
     )
 
 
+async def spill(session: AsyncSession) -> None:
+    """Lets the server write about a megabyte to its disk and forget it again.
+
+    Raises SQLAlchemy's ``DBAPIError`` with SQLSTATE 53100 where the disk is full.
+    """
+    await session.execute(text("set local work_mem = '64kB'"))
+    await session.execute(
+        text(
+            "select max(n) from (select row_number() over (order by md5(g::text)) as n"
+            " from generate_series(1, 20000) g) sorted"
+        )
+    )
+
+
 async def clock(session: AsyncSession) -> float:
     """PostgreSQL's clock, in seconds since 1970."""
     return float(await session.scalar(text("select extract(epoch from clock_timestamp())")) or 0.0)
