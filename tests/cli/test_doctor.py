@@ -15,7 +15,7 @@ from sqlalchemy import event
 from mcsync.cli.checks import servers, tenants, work
 from mcsync.cli.checks.finding import SHOWN, Finding
 from mcsync.cli.checks.tenants import Asked
-from mcsync.cli.doctor import examine
+from mcsync.cli.doctor import _in_time, examine
 from mcsync.core.db.heartbeats import SILENT_SECONDS, Heartbeat
 from mcsync.core.db.inspection import Backlog
 from mcsync.core.errors import NotFoundError
@@ -67,7 +67,7 @@ class TestWorkers:
     def test_each_is_judged_and_named(
         self, seen: list[Heartbeat], waiting: list[Backlog], states: dict[str, str]
     ) -> None:
-        found = work.workers(seen, waiting)
+        found = work.judge_workers(seen, waiting)
         assert _states(found) == states
         assert all(one.fix for one in found if one.state != "ok")
         assert all("pid" in one.detail for one in found if one.check.startswith("worker w"))
@@ -79,9 +79,9 @@ class TestWorkers:
         on_time = [
             Backlog(kind, 3, 0, expected - 1) for kind, expected in work.EXPECTED_SECONDS.items()
         ]
-        assert {one.state for one in work.backlog(late, anybody=True)} == {"problem"}
-        assert len(work.backlog(late, anybody=True)) == len(late)
-        assert {one.state for one in work.backlog(on_time, anybody=False)} == {"ok"}
+        assert {one.state for one in work.judge_backlog(late, anybody=True)} == {"problem"}
+        assert len(work.judge_backlog(late, anybody=True)) == len(late)
+        assert {one.state for one in work.judge_backlog(on_time, anybody=False)} == {"ok"}
 
 
 class TestClock:
@@ -195,6 +195,16 @@ class TestAgainstADatabase:
             ]
             assert found.state == "problem"
 
+    async def test_a_table_that_is_locked_is_a_problem_and_not_a_wait(
+        self, resources: Resources, onlooker: asyncpg.Connection
+    ) -> None:
+        async with onlooker.transaction():
+            await onlooker.execute("lock table erasures in access exclusive mode")
+            late = await _in_time("backlog", work.backlog(resources), 0.5)
+        assert [(one.check, one.state) for one in late] == [("backlog", "problem")]
+        assert "pg_locks" in late[0].fix
+        assert {one.state for one in await work.backlog(resources)} == {"ok"}
+
     async def test_one_organisation_is_found_by_name_or_id(
         self, resources: Resources, organisation: Org, other_organisation: Org
     ) -> None:
@@ -222,7 +232,8 @@ class TestAgainstADatabase:
             event.listen(engine, "before_cursor_execute", counted)
             try:
                 await tenants.master_keys(resources)
-                await work.workers_and_backlog(resources)
+                await work.workers(resources)
+                await work.backlog(resources)
                 await tenants.organisations(resources, OFFLINE)
             finally:
                 event.remove(engine, "before_cursor_execute", counted)

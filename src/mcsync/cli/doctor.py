@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 from dataclasses import asdict
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 from rich.console import Console
 
 from mcsync.cli.checks.finding import Finding, sound
+from mcsync.cli.checks.servers import PATIENCE
 from mcsync.cli.checks.tenants import Asked
 from mcsync.cli.console import AsJson, Exit, Output, explained, quiet_logs, settings
 from mcsync.core.settings import Settings, SettingsError
+
+_ORGANISATIONS_SECONDS: Final = 10.0
 
 
 def doctor(
@@ -75,15 +79,35 @@ async def examine(configuration: Settings, asked: Asked | None = None) -> list[F
             found += part
         if not sound(found, "database", "migrations"):
             return found
-        keys, waiting = await asyncio.gather(
-            tenants.master_keys(resources), work.workers_and_backlog(resources)
-        )
-        found += keys + waiting
+        for part in await asyncio.gather(
+            _in_time("master keys", tenants.master_keys(resources)),
+            _in_time("workers", work.workers(resources)),
+            _in_time("backlog", work.backlog(resources)),
+        ):
+            found += part
         # A call needs a slot, which Redis gives, and a key; and one that does not open would be noted on
         # the connection, though only this shell may have the wrong master keys.
-        found += await tenants.organisations(
-            resources, asked or Asked(), connections=sound(found, "redis", "master keys")
+        asked = asked or Asked()
+        looking = tenants.organisations(
+            resources, asked, connections=sound(found, "redis", "master keys")
         )
-        return found
+        patience = None if asked.every_account else _ORGANISATIONS_SECONDS
+        return found + await _in_time("organisations", looking, patience)
     finally:
         await resources.close()
+
+
+async def _in_time(
+    check: str, looking: Awaitable[list[Finding]], seconds: float | None = PATIENCE
+) -> list[Finding]:
+    """What a check finds, or that it could not be made in time: a table may be locked."""
+    try:
+        async with asyncio.timeout(seconds):
+            return await looking
+    except TimeoutError:
+        return [
+            Finding(
+                check, "problem", f"PostgreSQL did not answer within {seconds:.0f} s",
+                "Look for locks that are held for long (pg_stat_activity, pg_locks) and for its load.",
+            )
+        ]  # fmt: skip

@@ -30,19 +30,36 @@ EXPECTED_SECONDS: Final = {
 """How long each kind of work may be due before it is begun; a living worker begins most within seconds."""
 
 
-async def workers_and_backlog(resources: Resources) -> list[Finding]:
-    """Every worker by its heartbeat, and every kind of work by its oldest due row."""
-    from mcsync.core.db import heartbeats, inspection
+async def workers(resources: Resources) -> list[Finding]:
+    """Every worker by its heartbeat; without any, whether work waits decides how bad that is."""
+    from mcsync.core.db import heartbeats
 
     async with resources.db.system() as session:
         seen = await heartbeats.seen(session)
+    living = any(not one.silent for one in seen)
+    return judge_workers(seen, [] if living else await _waiting(resources))
+
+
+async def backlog(resources: Resources) -> list[Finding]:
+    """Every kind of work by its oldest due row."""
+    from mcsync.core.db import heartbeats
+
+    async with resources.db.system() as session:
+        seen = await heartbeats.seen(session)
+    return judge_backlog(await _waiting(resources), anybody=any(not one.silent for one in seen))
+
+
+async def _waiting(resources: Resources) -> list[Backlog]:
+    from mcsync.core.db import inspection
+
+    async with resources.db.system() as session:
         waiting = await inspection.backlog(session)
-    if not resources.settings.public_url:
-        waiting = [one for one in waiting if one.kind != "webhook_checks"]
-    return workers(seen, waiting) + backlog(waiting, anybody=any(not one.silent for one in seen))
+    if resources.settings.public_url:
+        return waiting
+    return [one for one in waiting if one.kind != "webhook_checks"]
 
 
-def workers(seen: Sequence[Heartbeat], waiting: Sequence[Backlog]) -> list[Finding]:
+def judge_workers(seen: Sequence[Heartbeat], waiting: Sequence[Backlog]) -> list[Finding]:
     """Who is running, and a finding for each worker that is not as it should be."""
     living = [one for one in seen if not one.silent]
     found = [_running(living, seen, waiting)]
@@ -118,7 +135,7 @@ def _stuck(one: Heartbeat) -> bool:
     return one.dispatch_seconds is not None and one.dispatch_seconds > DISPATCHER_STUCK_SECONDS
 
 
-def backlog(waiting: Sequence[Backlog], *, anybody: bool) -> list[Finding]:
+def judge_backlog(waiting: Sequence[Backlog], *, anybody: bool) -> list[Finding]:
     """One finding for each kind of work that is late; one for all others together."""
     late = [one for one in waiting if one.due and one.oldest_seconds > EXPECTED_SECONDS[one.kind]]
     advice = (
