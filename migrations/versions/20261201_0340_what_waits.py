@@ -88,8 +88,8 @@ LOOKUPS = {
     "mcsync_sealed_keys() returns table (key text, secrets bigint, sample uuid)": f"""
         select s.key, count(*), (array_agg(s.org_id))[1] from ({_SEALED}) s (key, org_id)
         group by 1 order by 1""",
-    "mcsync_tenant_states(days integer) returns table (org_id uuid, account_id text, connection_status text, fields_gone boolean, requests bigint, refused bigint)": """
-        select o.id, c.account_id, c.status,
+    "mcsync_tenant_states(days integer) returns table (org_id uuid, connected boolean, needs_attention boolean, fields_gone boolean, requests bigint, refused bigint)": """
+        select o.id, c.id is not null, coalesce(c.status <> 'connected', false),
                c.id is not null and exists (
                    select from audiences a, jsonb_object_keys(a.merge_field_map) tag
                    where a.org_id = o.id and a.account_id = c.account_id and a.gone_at is null

@@ -255,7 +255,7 @@ _ADVICE: Final = {
 async def _connections(
     resources: Resources, everyone: Sequence[TenantState], asked: Asked, named: _Names
 ) -> list[Finding]:
-    bare = [one for one in everyone if one.account_id is None]
+    bare = [one for one in everyone if not one.connected]
     found = [
         Finding(
             f"Mailchimp of {await named.of(one.org_id)}", "warning", "not connected",
@@ -270,15 +270,11 @@ async def _connections(
             )
         )
     connected = sorted(
-        (one for one in everyone if one.account_id is not None),
-        key=lambda one: one.connection_status == "connected",
+        (one for one in everyone if one.connected),
+        key=lambda one: not one.needs_attention,
     )
     if asked.offline:
-        found += [
-            await _marked(one, named)
-            for one in connected[:SHOWN]
-            if one.connection_status != "connected"
-        ]
+        found += [await _marked(one, named) for one in connected[:SHOWN] if one.needs_attention]
         found.append(
             Finding("Mailchimp", "ok", f"{len(connected)} accounts, none asked (--offline)")
         )
@@ -288,7 +284,7 @@ async def _connections(
 
 async def _marked(one: TenantState, named: _Names) -> Finding:
     return Finding(
-        f"Mailchimp of {await named.of(one.org_id)}", "problem", f"the connection is {one.connection_status}",
+        f"Mailchimp of {await named.of(one.org_id)}", "problem", "the connection needs attention",
         "Connect again with a live API key.",
     )  # fmt: skip
 

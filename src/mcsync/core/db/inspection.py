@@ -182,13 +182,13 @@ async def sealed_keys(session: AsyncSession) -> list[SealedUnder]:
 class TenantState:
     """An organisation, in figures.
 
-    ``account_id`` and ``connection_status`` are None where no account is connected; ``fields_gone``: a
+    ``connected``: to an account of Mailchimp; ``needs_attention``: its key does not work; ``fields_gone``: a
     merge field that is fed exists no more; ``refused`` of the latest ``requests`` of its forms were not taken.
     """
 
     org_id: UUID
-    account_id: str | None
-    connection_status: str | None
+    connected: bool
+    needs_attention: bool
     fields_gone: bool
     requests: int
     refused: int
