@@ -50,14 +50,30 @@ def api(
         raise typer.Exit(Exit.FAILED)
 
 
-def worker() -> None:
+def worker(
+    host: Annotated[
+        str, typer.Option(help="Interface of the health port; without --port none is opened.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=65535,
+            help="Answer /health/live and /health/ready at this port; 0 takes a free one.",
+        ),
+    ] = None,
+) -> None:
     """Run a worker: syncs, orders, cron jobs. More load: more of these processes."""
     from mcsync import worker as process
+    from mcsync.core.worker_health import PortTakenError
 
     out = Output(as_json=False)
     configuration = explained(out, _ready)
     explained(out, configuration.require_service)
-    explained(out, lambda: process.run(configuration))
+    try:
+        explained(out, lambda: process.run(configuration, host=host, port=port))
+    except PortTakenError as error:
+        out.fail(Exit.FAILED, str(error), kind="port_taken")
 
 
 def _ready() -> Settings:

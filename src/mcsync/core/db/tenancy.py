@@ -33,7 +33,7 @@ def secure(
 def create_look_ups(
     look_ups: Mapping[str, str], *, reads: Iterable[str], policy: str = "lookup"
 ) -> None:
-    """Functions that look across organisations, for the service: signature to body. They answer ids only.
+    """Functions that look across organisations, for the service: signature to body. They answer ids, and figures.
 
     ``reads``: the tables that they read and no earlier one did, or with a ``policy`` name of their own.
     """
