@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from alembic import op
 
-revision = "0016_key_statistics"
-down_revision = "0015_one_mailbox"
+revision = "0017_key_statistics"
+down_revision = "0016_what_waits"
 branch_labels = None
 depends_on = None
 

@@ -1,7 +1,7 @@
 """a role that may read every row, so that a backup is complete although row-level security is forced
 
-Revision ID: 0017_backups
-Revises: 0016_key_statistics
+Revision ID: 0018_backups
+Revises: 0017_key_statistics
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from alembic import op
 
 from mcsync.core.db import tenancy
 
-revision = "0017_backups"
-down_revision = "0016_key_statistics"
+revision = "0018_backups"
+down_revision = "0017_key_statistics"
 branch_labels = None
 depends_on = None
 

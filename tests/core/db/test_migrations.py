@@ -149,7 +149,7 @@ async def test_statistics_of_owner_columns_go_and_nothing_is_written_anew(
     owner_url: str, servers: Addresses
 ) -> None:
     config = migrations.config(owner_url)
-    await asyncio.to_thread(command.upgrade, config, "0015_one_mailbox")
+    await asyncio.to_thread(command.upgrade, config, "0016_what_waits")
     onlooker = await asyncpg.connect(servers.superuser_url(urlsplit(owner_url).path[1:]))
     shape = """select (select array_agg((relname, relfilenode) order by relname) from pg_class
                        where relname in ('contacts', 'uq_contacts_entity', 'ix_contacts_address')),
@@ -162,7 +162,7 @@ async def test_statistics_of_owner_columns_go_and_nothing_is_written_anew(
                analyze contacts"""
         )
         before = await onlooker.fetchrow(shape)
-        await asyncio.to_thread(command.upgrade, config, "0016_key_statistics")
+        await asyncio.to_thread(command.upgrade, config, "0017_key_statistics")
         assert await onlooker.fetchrow(shape) == before
         await onlooker.execute("analyze contacts")
         known = "select attname from pg_stats where tablename = 'contacts'"
