@@ -75,7 +75,6 @@ class Stage:
         """So many contacts of a department of that name, all opted in."""
         for statement in (_CONTACTS, _PREFERENCES):
             await self.superuser.execute(statement, self.org_id, count, name)
-        await self.superuser.execute("vacuum analyze")
         await self.superuser.execute("checkpoint")
 
     async def segment(self, name: str) -> UUID:
