@@ -1,7 +1,7 @@
 """a role that may read every row, so that a backup is complete although row-level security is forced
 
-Revision ID: 0018_backups
-Revises: 0017_key_statistics
+Revision ID: 0019_backups
+Revises: 0018_analyse_grown
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from alembic import op
 
 from mcsync.core.db import tenancy
 
-revision = "0018_backups"
-down_revision = "0017_key_statistics"
+revision = "0019_backups"
+down_revision = "0018_analyse_grown"
 branch_labels = None
 depends_on = None
 

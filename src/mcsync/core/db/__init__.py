@@ -11,9 +11,11 @@ from mcsync.core.db.base import (
 )
 from mcsync.core.db.hold import after_commit, before_commit
 from mcsync.core.db.session import BY_KEY, Database, look_up_by_key, make_engine, org_of
+from mcsync.core.db.statistics import MUCH, analyse_grown_later
 
 __all__ = [
     "BY_KEY",
+    "MUCH",
     "Base",
     "ChangeTracked",
     "Database",
@@ -23,6 +25,7 @@ __all__ = [
     "OrgScopedRow",
     "Timestamped",
     "after_commit",
+    "analyse_grown_later",
     "before_commit",
     "look_up_by_key",
     "make_engine",

@@ -16,7 +16,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 from uuid6 import uuid7
 
-from mcsync.core.db import org_of
+from mcsync.core.db import MUCH, analyse_grown_later, org_of
 from mcsync.features.contacts.intake import OPTIONAL_FIELDS, STAGED_COLUMNS
 from mcsync.features.contacts.intake.rows import PROVIDED_BIT
 
@@ -89,9 +89,6 @@ where r.line = s.line and r.code is null and s.code is null
 """
 
 
-_LARGE: Final = 2_000
-
-
 @dataclass(frozen=True, slots=True)
 class Merged:
     """How many rows were created, changed and left as they were."""
@@ -124,10 +121,11 @@ async def prepare(session: AsyncSession, rows: int) -> None:
     """Gives the planner figures and room; the defaults are made for small statements.
 
     Of large sets it would loop over pairs where it cannot know a size (the results of writes), so that is
-    forbidden for the rest of the transaction.
+    forbidden for the rest of the transaction. After a large set the tables that have grown are analysed.
     """
     await session.execute(text("set local work_mem = '64MB'"))
-    if rows > _LARGE:
+    if rows > MUCH:
+        analyse_grown_later(session)
         await session.execute(text("set local enable_nestloop = off"))
     await session.execute(
         text(f"analyze {STAGED} (entity_type, entity_id, code, address_hash, opt_status)")

@@ -14,6 +14,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from mcsync.core.auth import Actor
+from mcsync.core.db import MUCH, analyse_grown_later
 from mcsync.core.errors import ConflictError
 from mcsync.core.jobs import SEGMENT_SYNC, FencedError, under_lease
 from mcsync.core.resources import Resources
@@ -288,7 +289,7 @@ class Execution:
             row = (
                 await session.execute(
                     text(
-                        """select r.failed, r.held, r.plan_xmin, exists (
+                        """select r.done, r.failed, r.held, r.plan_xmin, exists (
                                select from sync_changes c where c.run_id = r.id
                                and c.state in ('planned', 'taken')) as unfinished
                            from sync_runs r where r.id = :run"""
@@ -298,6 +299,8 @@ class Execution:
             ).one()
             if row.unfinished:
                 raise Failed("unfinished", "Rows were left over; please report this.")
+            if row.done > MUCH:
+                analyse_grown_later(session)
             if row.held:
                 await runs.end(session, run, "awaiting_approval")
                 await self._mark_segment(
