@@ -50,6 +50,8 @@ FIGURES = {
 """For operators: ids, counts, times and states of everybody."""
 WORDS = {"kind", "status", "error", "key"}
 """The only texts in those: of mcsync itself, or an operator's name for a master key."""
+ANALYSES = "mcsync_analyse_grown"
+"""Acts as the owner of the tables, since only the owner may analyse them; it answers a count."""
 ERASERS = {
     "mcsync_forget_history": "mcsync_eraser",
     "mcsync_forget_address_history": "mcsync_eraser",
@@ -222,6 +224,9 @@ async def test_look_ups_answer_ids_only(stage: Stage, service: asyncpg.Connectio
            from pg_proc p join pg_roles o on o.oid = p.proowner
            where p.prosecdef and p.pronamespace = 'public'::regnamespace"""
     )
+    acts = [row for row in rows if row["proname"] == ANALYSES]
+    assert [(row["result"], row["anybody"]) for row in acts] == [("integer", False)]
+    rows = [row for row in rows if row["proname"] != ANALYSES]
     assert {row["proname"] for row in rows} == LOOK_UPS | FIGURES | set(ERASERS)
     for row in rows:
         assert row["owner"] == ERASERS.get(row["proname"], "mcsync_lookup")
