@@ -1,7 +1,9 @@
 """The worker process: ARQ listens for the bell, the dispatcher rings it for all that is due.
 
 Any number of workers may run. SIGTERM hands runs over within about a second; SIGKILL costs no more
-than the lease, after which another worker goes on at the last committed call.
+than the lease, after which another worker goes on at the last committed call. A worker outlives Redis
+and PostgreSQL: without the bell its dispatcher starts what is due in this process itself, and without
+PostgreSQL it waits.
 """
 
 from __future__ import annotations
@@ -19,8 +21,6 @@ from typing import Any, Final
 from uuid import uuid4
 
 import structlog
-from arq.cron import cron
-from arq.worker import Worker
 from sqlalchemy import text
 
 from mcsync import __version__
@@ -37,9 +37,11 @@ from mcsync.core.jobs import (
     TRANSACTIONAL_SEND,
     WEBHOOK,
     WEBHOOKS,
+    Bell,
+    Crew,
+    JobFunction,
     ring_due,
 )
-from mcsync.core.jobs.arq_settings import job, worker_options
 from mcsync.core.logging import cause_of, configure_logging
 from mcsync.core.resources import Resources
 from mcsync.core.settings import Settings
@@ -70,6 +72,7 @@ _MAX_REFRESHES = 8
 """Rounds over campaigns that one worker works on at a time."""
 _MAX_FORMS = 8
 """Form posts that one worker works on at a time."""
+_DRAIN_SECONDS = 5.0
 _DISPATCH_SECONDS = 1.0
 _CHECK_SECONDS = 2.0
 _SCHEDULE_SECONDS = 20.0
@@ -91,6 +94,22 @@ _DUE: Final = (
 async def _ring_due(resources: Resources) -> int:
     return await ring_due(resources.db, resources.jobs, *_DUE)
 
+
+_JOBS: Final[dict[str, JobFunction]] = {
+    SEGMENT_SYNC: jobs.segment_sync,
+    ORDER: jobs.order,
+    ERASURE: erasure_jobs.gdpr_erasure,
+    SCHEDULED_SYNC: jobs.scheduled_sync,
+    WEBHOOK: webhook_jobs.webhook,
+    WEBHOOKS: webhook_jobs.webhooks,
+    AUDIENCE_PULL: webhook_jobs.audience_pull,
+    SOURCE_PULL: source_jobs.source_pull,
+    FORM_POST: subscriber_jobs.form_post,
+    CAMPAIGN_STATS: campaign_jobs.campaign_stats_refresh,
+    TRANSACTIONAL_SEND: mail_jobs.transactional_send,
+    TRANSACTIONAL_OUTCOMES: mail_jobs.transactional_outcomes,
+}
+"""What may be rung for. The nightly work needs no bell: the loops below begin it within seconds."""
 
 _LOOPS: Final[tuple[tuple[float, Callable[[Resources], Awaitable[Any]]], ...]] = (
     (_DISPATCH_SECONDS, _ring_due),
@@ -132,32 +151,9 @@ async def serve(settings: Settings) -> None:
     worker_id = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
     pulling = source_jobs.Pulling(pulled=dispatch.release_waiting)
     assert settings.redis_url is not None
-    worker = Worker(
-        functions=[
-            job(SEGMENT_SYNC, jobs.segment_sync),
-            job(ORDER, jobs.order),
-            job(ERASURE, erasure_jobs.gdpr_erasure),
-            job(SCHEDULED_SYNC, jobs.scheduled_sync),
-            job(WEBHOOK, webhook_jobs.webhook),
-            job(WEBHOOKS, webhook_jobs.webhooks),
-            job(AUDIENCE_PULL, webhook_jobs.audience_pull),
-            job(SOURCE_PULL, source_jobs.source_pull),
-            job(FORM_POST, subscriber_jobs.form_post),
-            job(CAMPAIGN_STATS, campaign_jobs.campaign_stats_refresh),
-            job(TRANSACTIONAL_SEND, mail_jobs.transactional_send),
-            job(TRANSACTIONAL_OUTCOMES, mail_jobs.transactional_outcomes),
-        ],
-        cron_jobs=[
-            cron(jobs.scheduled_sync, name=SCHEDULED_SYNC + "-cron", hour=5, minute=0, second=0),
-            cron(
-                campaign_jobs.campaign_stats_refresh,
-                name=CAMPAIGN_STATS + "-cron",
-                hour={0, 6, 12, 18},
-                minute=0,
-                second=0,
-            ),
-        ],
-        ctx={
+    crew = Crew(
+        _JOBS,
+        {
             "resources": resources,
             "stopping": stopping,
             "worker_id": worker_id,
@@ -168,10 +164,11 @@ async def serve(settings: Settings) -> None:
             "refreshes": asyncio.Semaphore(_MAX_REFRESHES),
             "mails": asyncio.Semaphore(MAX_MAILS),
         },
-        handle_signals=False,
-        max_jobs=MAX_RUNS + _ROOM_FOR_ORDERS + _MAX_REFRESHES + _MAX_FORMS + MAX_MAILS,
-        **worker_options(settings.redis_url.get_secret_value()),
+        most=MAX_RUNS + _ROOM_FOR_ORDERS + _MAX_REFRESHES + _MAX_FORMS + MAX_MAILS,
+        each={ORDER: jobs.ORDERS_EACH},
     )
+    bell = Bell(settings.redis_url.get_secret_value(), crew, _JOBS)
+    resources.jobs.start_here(crew.start, is_heard=lambda: bell.is_heard)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
@@ -185,36 +182,22 @@ async def serve(settings: Settings) -> None:
             _every(_HEARTBEAT_SECONDS, stopping, partial(_beat, resources, worker_id))
         )
     )
-    listening = asyncio.create_task(worker.async_run())
-    stopped = asyncio.create_task(stopping.wait())
+    listening = asyncio.create_task(bell.listen())
     try:
-        await asyncio.wait({listening, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        if listening.done():
-            listening.result()  # Redis is gone for long: end, and be started again
+        await stopping.wait()
     finally:
         stopping.set()
-        await _drain(worker, listening)
+        listening.cancel()
+        await asyncio.gather(listening, return_exceptions=True)
+        # jobs hand over what they hold (they see ``stopping``)
+        await crew.drain(seconds=_DRAIN_SECONDS)
         await pulling.drain()
-        for task in (*tasks, stopped):
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, stopped, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         await _gone(resources, worker_id)
         await resources.close()
         _log.info("worker_stopped", worker=worker_id)
-
-
-async def _drain(worker: Worker, listening: asyncio.Task[None]) -> None:
-    """Lets jobs hand over what they hold (they see ``stopping``), then ends them."""
-    listening.cancel()
-    await asyncio.gather(listening, return_exceptions=True)
-    running = [task for task in worker.tasks.values() if not task.done()]
-    if running:
-        await asyncio.wait(running, timeout=5)
-    for task in running:
-        task.cancel()
-    await asyncio.gather(*running, return_exceptions=True)
-    with contextlib.suppress(Exception):
-        await worker.close()
 
 
 async def _every(
@@ -238,7 +221,7 @@ async def _every(
 
 
 async def _beat(resources: Resources, worker_id: str) -> None:
-    async with resources.db.system() as session:
+    async with resources.db.system(vital=True) as session:
         await session.execute(
             text(
                 """insert into worker_heartbeats (worker_id, host, version, started_at, seen_at)
