@@ -1,7 +1,9 @@
 """The worker process: ARQ listens for the bell, the dispatcher rings it for all that is due.
 
 Any number of workers may run. SIGTERM hands runs over within about a second; SIGKILL costs no more
-than the lease, after which another worker goes on at the last committed call.
+than the lease, after which another worker goes on at the last committed call. A worker outlives Redis
+and PostgreSQL: without the bell its dispatcher starts what is due in this process itself, and without
+PostgreSQL it waits.
 """
 
 from __future__ import annotations
@@ -19,8 +21,6 @@ from typing import Any, Final
 from uuid import uuid4
 
 import structlog
-from arq.cron import cron
-from arq.worker import Worker
 from fastapi import Response
 
 from mcsync import __version__
@@ -39,9 +39,10 @@ from mcsync.core.jobs import (
     TRANSACTIONAL_SEND,
     WEBHOOK,
     WEBHOOKS,
+    Bell,
+    Crew,
     ring_due,
 )
-from mcsync.core.jobs.arq_settings import job, worker_options
 from mcsync.core.logging import cause_of, configure_logging
 from mcsync.core.resources import Resources
 from mcsync.core.settings import Settings
@@ -76,6 +77,7 @@ _MAX_FORMS = 8
 """Form posts that one worker works on at a time."""
 _ROOM: Final = MAX_RUNS + _ROOM_FOR_ORDERS + _MAX_REFRESHES + _MAX_FORMS + MAX_MAILS
 """Jobs of all kinds that one worker works on at a time."""
+_DRAIN_SECONDS = 5.0
 _DISPATCH_SECONDS = 1.0
 _CHECK_SECONDS = 2.0
 _SCHEDULE_SECONDS = 20.0
@@ -116,7 +118,7 @@ _JOBS: Final[dict[str, Callable[..., Coroutine[Any, Any, None]]]] = {
     TRANSACTIONAL_SEND: mail_jobs.transactional_send,
     TRANSACTIONAL_OUTCOMES: mail_jobs.transactional_outcomes,
 }
-"""What may be rung for."""
+"""What may be rung for. The nightly work needs no bell: the loops below begin it within seconds."""
 
 _LOOPS: Final[tuple[tuple[float, Callable[[Resources], Awaitable[Any]]], ...]] = (
     (_CHECK_SECONDS, webhook_dispatch.ring_checks),
@@ -166,19 +168,9 @@ async def serve(settings: Settings, *, host: str = "127.0.0.1", port: int | None
     worker_id = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
     pulling = source_jobs.Pulling(pulled=dispatch.release_waiting)
     assert settings.redis_url is not None
-    worker = Worker(
-        functions=[job(name, pulse.counted(work)) for name, work in _JOBS.items()],
-        cron_jobs=[
-            cron(jobs.scheduled_sync, name=SCHEDULED_SYNC + "-cron", hour=5, minute=0, second=0),
-            cron(
-                campaign_jobs.campaign_stats_refresh,
-                name=CAMPAIGN_STATS + "-cron",
-                hour={0, 6, 12, 18},
-                minute=0,
-                second=0,
-            ),
-        ],
-        ctx={
+    crew = Crew(
+        {name: pulse.counted(work) for name, work in _JOBS.items()},
+        {
             "resources": resources,
             "stopping": stopping,
             "worker_id": worker_id,
@@ -189,10 +181,11 @@ async def serve(settings: Settings, *, host: str = "127.0.0.1", port: int | None
             "refreshes": asyncio.Semaphore(_MAX_REFRESHES),
             "mails": asyncio.Semaphore(MAX_MAILS),
         },
-        handle_signals=False,
-        max_jobs=_ROOM,
-        **worker_options(settings.redis_url.get_secret_value()),
+        most=_ROOM,
+        each={ORDER: jobs.ORDERS_EACH},
     )
+    bell = Bell(settings.redis_url.get_secret_value(), crew, _JOBS)
+    resources.jobs.start_here(crew.start, is_heard=lambda: bell.is_heard)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
@@ -214,38 +207,24 @@ async def serve(settings: Settings, *, host: str = "127.0.0.1", port: int | None
     if health is not None:
         health.start()
         _log.info("health_port_opened", host=host, port=health.port)
-    listening = asyncio.create_task(worker.async_run())
-    stopped = asyncio.create_task(stopping.wait())
+    listening = asyncio.create_task(bell.listen())
     try:
-        await asyncio.wait({listening, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        if listening.done():
-            listening.result()  # Redis is gone for long: end, and be started again
+        await stopping.wait()
     finally:
         stopping.set()
         if health is not None:
             await health.stop()
-        await _drain(worker, listening)
+        listening.cancel()
+        await asyncio.gather(listening, return_exceptions=True)
+        # jobs hand over what they hold (they see ``stopping``)
+        await crew.drain(seconds=_DRAIN_SECONDS)
         await pulling.drain()
-        for task in (*tasks, stopped):
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, stopped, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         await _gone(resources, worker_id)
         await resources.close()
         _log.info("worker_stopped", worker=worker_id)
-
-
-async def _drain(worker: Worker, listening: asyncio.Task[None]) -> None:
-    """Lets jobs hand over what they hold (they see ``stopping``), then ends them."""
-    listening.cancel()
-    await asyncio.gather(listening, return_exceptions=True)
-    running = [task for task in worker.tasks.values() if not task.done()]
-    if running:
-        await asyncio.wait(running, timeout=5)
-    for task in running:
-        task.cancel()
-    await asyncio.gather(*running, return_exceptions=True)
-    with contextlib.suppress(Exception):
-        await worker.close()
 
 
 async def _every(
@@ -289,7 +268,7 @@ def _health_port(
 
 
 async def _beat(resources: Resources, worker_id: str, pulse: Pulse) -> None:
-    async with resources.db.system() as session:
+    async with resources.db.system(vital=True) as session:
         await heartbeats.beat(
             session, worker_id,
             dispatch=pulse.dispatch_seconds, idle=pulse.idle_seconds, jobs=pulse.jobs,

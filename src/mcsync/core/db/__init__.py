@@ -9,9 +9,11 @@ from mcsync.core.db.base import (
     OrgScopedRow,
     Timestamped,
 )
+from mcsync.core.db.gates import lock_obtained
 from mcsync.core.db.hold import after_commit, before_commit
 from mcsync.core.db.session import BY_KEY, Database, look_up_by_key, make_engine, org_of
 from mcsync.core.db.statistics import MUCH, analyse_grown_later
+from mcsync.core.db.trouble import is_passing
 
 __all__ = [
     "BY_KEY",
@@ -27,6 +29,8 @@ __all__ = [
     "after_commit",
     "analyse_grown_later",
     "before_commit",
+    "is_passing",
+    "lock_obtained",
     "look_up_by_key",
     "make_engine",
     "org_of",
