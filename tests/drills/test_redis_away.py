@@ -10,7 +10,7 @@ import pytest
 from tests.support.installation import Installation
 
 
-@pytest.mark.slow
+@pytest.mark.chaos
 @pytest.mark.timeout(200)
 def test_workers_outlive_redis_and_find_work_without_it(tmp_path: Path) -> None:
     with Installation(tmp_path, apis=1, workers=2) as there:
