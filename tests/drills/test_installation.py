@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from tests.support.installation import Installation
@@ -18,6 +19,12 @@ def test_an_installation_syncs(tmp_path: Path) -> None:
         segment = there.mutate(
             "segments.create", name="All", segmentType="employee", audienceId=list_id
         )
+        preview = json.loads(
+            there.command("segments", "preview", "All", "--sample", "3", "--json").stdout
+        )
+        assert preview["byReason"] == {"add": {"new": 20}}
+        assert len(preview["sample"]) == 3
+        assert "new" in there.command("segments", "preview", "All").stdout
         run = there.wait_for_run(there.mutate("segments.sync", id=segment["id"])["id"], seconds=60)
         assert (run["status"], run["counts"]["done"]) == ("succeeded", 20)
         assert len(there.members(list_id)) == 20

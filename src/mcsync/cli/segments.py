@@ -70,7 +70,8 @@ def segments_preview(
 
     async def work(resources: Resources) -> dict[str, Any]:
         actor = await acting(resources, organisation)
-        wanted = PreviewInput(id=await _segment_id(resources, actor, segment), sample=sample)
+        chosen = await _segment_id(resources, actor, segment)
+        wanted = PreviewInput.model_validate({"id": chosen, "sample": sample})
         answer = await sync_service.preview(resources, actor, wanted)
         return dumped(answer)
 
