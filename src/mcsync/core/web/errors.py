@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import orjson
 import structlog
+from asyncpg import InterfaceError, PostgresError
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from redis.exceptions import RedisError
@@ -23,19 +24,17 @@ from starlette.responses import Response
 from mcsync import mailchimp
 from mcsync.core import errors
 from mcsync.core.crypto import SecretError
+from mcsync.core.db.troubles import WORDS, trouble_of
 from mcsync.core.errors import FieldProblem, McsyncError
 from mcsync.core.logging import cause_of
 from mcsync.core.web.problems import problem_kind
 
 PROBLEM_TYPE: Final = "application/problem+json"
 _RETRY_SECONDS: Final = 30
-_SOON_SECONDS: Final = 1
+_SOON_SECONDS: Final = 5
 _EXPECTED: Final = "Input should be "
 _PLAIN_NAME: Final = re.compile(r"^[A-Za-z_]{1,30}[0-9]{0,2}$")
 """A field name that may be repeated in a pointer; whatever looks otherwise could be a secret."""
-
-# SQLSTATE classes that pass by themselves: connection trouble, resources, shutdown, lost races.
-_PASSING: Final = ("08", "53", "57P", "40", "55P03", "57014")
 
 _log = structlog.get_logger(__name__)
 
@@ -115,23 +114,16 @@ def as_mcsync_error(error: Exception) -> McsyncError:
             message = "A stored secret cannot be read; an operator has to look at the master keys."
             return _InternalError(message, code="secret_unreadable")
         case RedisError() | PoolTimeoutError() | ConnectionError():
-            return _passing(
-                "A part of the service cannot be reached just now.", _RETRY_SECONDS // 6
-            )
-        case DBAPIError() if _passes(error):
-            return _passing("The database is busy or restarting.", _SOON_SECONDS)
+            return _passing("A part of the service cannot be reached just now.", _SOON_SECONDS)
+    trouble = trouble_of(error)
+    if trouble is not None:
+        words = WORDS[trouble]
+        return errors.UnavailableError(words.detail, code=words.code, retry_after=words.retry_after)
     return _InternalError("The request could not be completed. Report the requestId if it stays.")
 
 
 def _passing(detail: str, seconds: int) -> McsyncError:
     return errors.UnavailableError(detail, retry_after=seconds)
-
-
-def _passes(error: DBAPIError) -> bool:
-    if error.connection_invalidated:
-        return True
-    state = getattr(error.orig, "sqlstate", None) or ""
-    return bool(state) and str(state).startswith(_PASSING)
 
 
 def _http(error: HTTPException) -> McsyncError:
@@ -264,6 +256,8 @@ def install_error_handlers(app: FastAPI) -> None:
         RedisError,
         PoolTimeoutError,
         DBAPIError,
+        PostgresError,
+        InterfaceError,
         ConnectionError,
     ):
         app.add_exception_handler(kind, handle)
