@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import structlog
@@ -90,7 +90,7 @@ def test_a_minute_later_it_is_told_and_after_a_quiet_one_it_is_new() -> None:
 
 
 @pytest.mark.parametrize("format_", ["json", "console"])
-def test_an_exception_is_fields_and_not_pages(format_: str) -> None:
+def test_an_exception_is_fields_and_not_pages(format_: Literal["json", "console"]) -> None:
     from mcsync.core.logging import configure_logging
     from mcsync.core.settings import Settings
 

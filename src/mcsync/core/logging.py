@@ -213,6 +213,14 @@ def _console(*, colours: bool) -> Processor:
     return flat
 
 
+def log_line(level: str, event: str, **fields: object) -> None:
+    """Writes one JSON line to standard error, whether logging is set up or could not be."""
+    line: EventDict = {"event": event, **fields, "level": level, "logger": __name__}
+    line = structlog.processors.TimeStamper(fmt="iso", utc=True)(None, "", line)
+    sys.stderr.write(_dumps(redact_event(None, "", line)) + "\n")
+    sys.stderr.flush()
+
+
 def log_everything() -> None:
     """For a process of the service: what Python itself would print becomes a line as well.
 
@@ -278,6 +286,7 @@ __all__ = [
     "configure_logging",
     "flush_logs",
     "log_everything",
+    "log_line",
     "redact",
     "redact_event",
 ]

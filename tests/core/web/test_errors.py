@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +18,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from mcsync import mailchimp
 from mcsync.core import errors
 from mcsync.core.crypto import UndecryptableError, UnknownKeyError
+from tests.support.organisations import Org
 
 CANARY = "canary.person@example.org"
 KEY = "0123456789abcdef0123456789abcdef-us6"
@@ -240,3 +242,20 @@ class TestRequestId:
         assert answer.headers["x-request-id"] in text
         assert "query-canary" not in text
         assert "mcs_" not in text
+
+    async def test_access_log_shows_who_called(
+        self, owner: httpx.AsyncClient, organisation: Org, onlooker: Any, log: io.StringIO
+    ) -> None:
+        answer = await owner.get("/mailchimp/audit/list")
+        replayed = {"Idempotency-Key": "the-same-one"}
+        for _ in range(2):
+            await owner.post("/mailchimp/probe/act", json={"name": "seen"}, headers=replayed)
+        lines = [json.loads(line) for line in log.getvalue().splitlines()]
+        seen = [line for line in lines if line["event"] == "request"]
+        assert seen[0]["bytes"] == len(answer.content)
+        token = await onlooker.fetchval("select id from service_tokens")
+        for line in seen:
+            assert line["org"] == str(organisation.id)
+            assert line["token_id"] == str(token)
+            assert line["client"] == "127.0.0.1"
+        assert len(seen) == 3

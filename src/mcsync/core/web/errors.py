@@ -226,6 +226,10 @@ def _plain(part: object) -> str:
     return "*"
 
 
+ACTOR: Final = "mcsync.actor"
+"""Where in the ASGI scope the caller is noted once its token is known, for the access log."""
+
+
 def request_id_of(scope: Mapping[str, Any]) -> str | None:
     """The id that the middleware gave to the request."""
     found = scope.get("mcsync.request_id")

@@ -15,7 +15,12 @@ from structlog.contextvars import bind_contextvars, clear_contextvars
 
 from mcsync.core.errors import FieldProblem, McsyncError
 from mcsync.core.web.deps import body_limit
-from mcsync.core.web.errors import InvalidRequestError, as_mcsync_error, problem_response
+from mcsync.core.web.errors import (
+    ACTOR,
+    InvalidRequestError,
+    as_mcsync_error,
+    problem_response,
+)
 
 _REQUEST_ID: Final = re.compile(rb"^[A-Za-z0-9._:-]{8,64}$")
 _QUIET: Final = ("/health/", "/docs", "/problems")
@@ -48,10 +53,11 @@ class RequestContextMiddleware:
         clear_contextvars()
         bind_contextvars(request_id=request_id)
         began = time.perf_counter()
-        status = 0
+        status = sent = 0
 
         async def send_marked(message: Message) -> None:
-            nonlocal status
+            nonlocal status, sent
+            sent += len(message.get("body", b""))
             if message["type"] == "http.response.start":
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
@@ -81,6 +87,8 @@ class RequestContextMiddleware:
                 route=_route(scope),
                 status=status,
                 ms=round((time.perf_counter() - began) * 1000, 2),
+                bytes=sent,
+                **_caller(scope),
             )
 
 
@@ -112,6 +120,22 @@ class BodyLimitMiddleware:
             return message
 
         await self.app(scope, receive_limited, send)
+
+
+def _caller(scope: Scope) -> dict[str, str]:
+    """Who called, as far as it is known: the organisation, the token's id, the address.
+
+    The address is the one that the server believes: behind a trusted proxy, what that forwards.
+    """
+    found = {}
+    actor = scope.get(ACTOR)
+    if actor is not None:
+        found["org"] = str(actor.org_id)
+        if actor.id is not None:
+            found["token_id"] = str(actor.id)
+    if scope.get("client"):
+        found["client"] = scope["client"][0]
+    return found
 
 
 def _refusal(scope: Scope) -> McsyncError | None:
