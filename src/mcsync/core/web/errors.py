@@ -240,7 +240,10 @@ async def handle(request: Request, error: Exception) -> Response:
     """The one exception handler."""
     expected = as_mcsync_error(error)
     if isinstance(expected, _InternalError) or expected.status == errors.UnavailableError.status:
-        _log.warning("request_failed", code=expected.code, error=cause_of(error))
+        trouble, kind = trouble_of(error), cause_of(error)
+        # One outage has many kinds of errors: the log tells of it under one name.
+        named = kind if trouble is None else f"database_{trouble.value}"
+        _log.warning("request_failed", code=expected.code, error=named, type=kind)
     headers = error.headers if isinstance(error, HTTPException) else None
     return problem_response(
         expected,

@@ -11,6 +11,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from mcsync.core.auth import Actor
+from mcsync.core.db.troubles import WORDS, Trouble, trouble_of
 from mcsync.core.errors import ConflictError
 from mcsync.core.jobs import SOURCE_PULL, FencedError, under_lease
 from mcsync.core.resources import Resources
@@ -184,6 +185,16 @@ def _verdict(error: Exception) -> _Failed:
             return _Failed(
                 "database_unavailable", "mcsync's own database was not available.", passing=True
             )
+    trouble = trouble_of(error)
+    if trouble is not None:  # a COPY raises the driver's errors as they are
+        full = trouble is Trouble.FULL
+        return _Failed(
+            WORDS[trouble].code if full else "database_unavailable",
+            "The disk of mcsync's own database is full; an operator must make room on it."
+            if full
+            else "mcsync's own database was not available.",
+            passing=True,
+        )
     return _Failed(
         "internal_error", "Something went wrong on our side; the worker's log tells where.",
         passing=True,
