@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from enum import StrEnum
+from socket import gaierror
 from typing import Final
 
 from asyncpg import InterfaceError as DriverInterfaceError
@@ -110,7 +111,12 @@ def trouble_of(error: BaseException) -> Trouble | None:
             return found
     if isinstance(error, PoolTimeoutError):
         return Trouble.BUSY
-    cut = isinstance(error, DBAPIError) and error.connection_invalidated
+    # Of all that a process connects to, only PostgreSQL's driver lets the system's own errors through.
+    cut = (
+        isinstance(error, ConnectionError | gaierror)
+        or (isinstance(error, DBAPIError)
+        and error.connection_invalidated)
+    )
     if cut or (isinstance(error, DriverInterfaceError) and "closed" in str(error)):
         return Trouble.UNREACHABLE
     return None

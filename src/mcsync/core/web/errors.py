@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
+from socket import gaierror
 from typing import Any, Final
 
 import orjson
@@ -113,7 +114,7 @@ def as_mcsync_error(error: Exception) -> McsyncError:
         case SecretError():
             message = "A stored secret cannot be read; an operator has to look at the master keys."
             return _InternalError(message, code="secret_unreadable")
-        case RedisError() | PoolTimeoutError() | ConnectionError():
+        case RedisError() | PoolTimeoutError():
             return _passing("A part of the service cannot be reached just now.", _SOON_SECONDS)
     trouble = trouble_of(error)
     if trouble is not None:
@@ -266,5 +267,6 @@ def install_error_handlers(app: FastAPI) -> None:
         PostgresError,
         InterfaceError,
         ConnectionError,
+        gaierror,
     ):
         app.add_exception_handler(kind, handle)
