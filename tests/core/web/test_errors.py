@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import httpx
 import pytest
-from asyncpg.exceptions import DeadlockDetectedError, UniqueViolationError
+from asyncpg.exceptions import AdminShutdownError, DeadlockDetectedError, UniqueViolationError
 from fastapi import FastAPI
 from redis.exceptions import ConnectionError as RedisConnectionError
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from starlette.responses import StreamingResponse
 
 from mcsync import mailchimp
 from mcsync.core import errors
@@ -259,3 +260,24 @@ class TestRequestId:
             assert line["token_id"] == str(token)
             assert line["client"] == "127.0.0.1"
         assert len(seen) == 3
+
+
+async def test_a_stream_that_an_outage_cuts_off_is_no_crash(
+    app: FastAPI, anonymous: httpx.AsyncClient, log: io.StringIO
+) -> None:
+    async def rows() -> AsyncIterator[bytes]:
+        yield b"row"
+        raise _database(AdminShutdownError)
+
+    @app.get("/mailchimp/probe/stream")
+    async def stream() -> StreamingResponse:
+        return StreamingResponse(rows())
+
+    with pytest.raises(Exception, match=r".*"):  # the connection is cut: half an answer is none
+        await anonymous.get("/mailchimp/probe/stream")
+    lines = [json.loads(line) for line in log.getvalue().splitlines()]
+    assert [(line["event"], line.get("error")) for line in lines] == [
+        ("request_failed", "database_starting"),
+        ("request", None),
+    ]
+    assert CANARY not in log.getvalue()

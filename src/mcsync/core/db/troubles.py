@@ -112,10 +112,8 @@ def trouble_of(error: BaseException) -> Trouble | None:
     if isinstance(error, PoolTimeoutError):
         return Trouble.BUSY
     # Of all that a process connects to, only PostgreSQL's driver lets the system's own errors through.
-    cut = (
-        isinstance(error, ConnectionError | gaierror)
-        or (isinstance(error, DBAPIError)
-        and error.connection_invalidated)
+    cut = isinstance(error, ConnectionError | gaierror) or (
+        isinstance(error, DBAPIError) and error.connection_invalidated
     )
     if cut or (isinstance(error, DriverInterfaceError) and "closed" in str(error)):
         return Trouble.UNREACHABLE

@@ -237,14 +237,19 @@ def request_id_of(scope: Mapping[str, Any]) -> str | None:
     return found if isinstance(found, str) else None
 
 
+def log_failure(error: Exception, expected: McsyncError) -> None:
+    """One line for a request that failed for a reason that is known: ``expected``, as which ``error`` counts."""
+    trouble, kind = trouble_of(error), cause_of(error)
+    # One outage has many kinds of errors: the log tells of it under one name.
+    named = kind if trouble is None else f"database_{trouble.value}"
+    _log.warning("request_failed", code=expected.code, error=named, type=kind)
+
+
 async def handle(request: Request, error: Exception) -> Response:
     """The one exception handler."""
     expected = as_mcsync_error(error)
     if isinstance(expected, _InternalError) or expected.status == errors.UnavailableError.status:
-        trouble, kind = trouble_of(error), cause_of(error)
-        # One outage has many kinds of errors: the log tells of it under one name.
-        named = kind if trouble is None else f"database_{trouble.value}"
-        _log.warning("request_failed", code=expected.code, error=named, type=kind)
+        log_failure(error, expected)
     headers = error.headers if isinstance(error, HTTPException) else None
     return problem_response(
         expected,

@@ -13,12 +13,13 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bind_contextvars, clear_contextvars
 
-from mcsync.core.errors import FieldProblem, McsyncError
+from mcsync.core.errors import FieldProblem, McsyncError, UnavailableError
 from mcsync.core.web.deps import body_limit
 from mcsync.core.web.errors import (
     ACTOR,
     InvalidRequestError,
     as_mcsync_error,
+    log_failure,
     problem_response,
 )
 
@@ -73,10 +74,14 @@ class RequestContextMiddleware:
                 return
             await self.app(scope, receive, send_marked)
         except Exception as error:
-            _log.exception("request_crashed", route=_route(scope))
+            expected = as_mcsync_error(error)
+            if expected.status == UnavailableError.status:  # in the middle of a stream, mostly
+                log_failure(error, expected)
+            else:
+                _log.exception("request_crashed", route=_route(scope))
             if status:
                 raise
-            response = problem_response(as_mcsync_error(error), request_id=request_id)
+            response = problem_response(expected, request_id=request_id)
             await response(scope, receive, send_marked)
         finally:
             path = scope["path"]
