@@ -13,7 +13,7 @@ export PYTHONUTF8 := 1
 # A process that has to compile mcsync anew takes 1.5 s more to start, and tests start many.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help install dev demo test quick chaos bench lint types rules format openapi constraints wheel clean
+.PHONY: help install dev demo test quick chaos bench lint types rules format openapi constraints wheel release clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -81,7 +81,13 @@ openapi: $(INSTALLED) ## write openapi.json anew
 	@$(BIN)/mcsync openapi > openapi.json.new && mv openapi.json.new openapi.json
 
 wheel: $(INSTALLED) ## build dist/mcsync-*.whl
+	@rm -f dist/mcsync-*.whl
 	@$(PIP) wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+
+release: wheel ## dist/release/: all that a server needs (docs/production.md)
+	@rm -rf dist/release && mkdir -p dist/release
+	@cp dist/mcsync-*.whl requirements.txt dist/release/
+	@cp -r deploy examples dist/release/
 
 PIN := --universal --python-version 3.11 --generate-hashes --no-annotate --no-emit-index-url \
   --no-emit-find-links --quiet --custom-compile-command "make constraints"

@@ -41,7 +41,6 @@ async def main() -> None:
         watching.cancel()
         verdict(f"worker memory above idle at {count:,}, MiB", (on.peak - idle) / MIB, 64,
                 at_most=True)  # fmt: skip
-        await on.superuser.execute("vacuum analyze")
 
         for _ in range(2):
             await on.reset_metrics()

@@ -112,7 +112,6 @@ async def prepare(on: Stage, segments: int) -> tuple[str, dict[str, str]]:
         os.environ[
             "BENCH_SQL_SEGMENTS" if "list" in name else "BENCH_SQL_PREFERENCE"
         ] = await captured(on, token, path)
-    await on.superuser.execute("vacuum analyze")
     return token, paths
 
 

@@ -78,7 +78,6 @@ async def _measure(on: Stage, home: asyncpg.Connection, url: str, count: int, ch
     watching.cancel()
     verdict(f"worker memory above idle at {count:,} rows, MiB", (on.peak - idle) / MIB, 64,
             at_most=True)  # fmt: skip
-    await on.superuser.execute("vacuum analyze")
     for _ in range(2):
         run = await on.sync(segment)
     say(f"synced: {run.counts.unchanged:,} members are as they should be")

@@ -59,6 +59,7 @@ class Stage:
 
     resources: Resources
     superuser: asyncpg.Connection
+    superuser_url: str
     org_id: UUID
     list_id: str
     control: httpx.AsyncClient
@@ -74,7 +75,6 @@ class Stage:
         """So many contacts of a department of that name, all opted in."""
         for statement in (_CONTACTS, _PREFERENCES):
             await self.superuser.execute(statement, self.org_id, count, name)
-        await self.superuser.execute("vacuum analyze")
         await self.superuser.execute("checkpoint")
 
     async def segment(self, name: str) -> UUID:
@@ -185,7 +185,7 @@ async def stage(*, worker: bool = True) -> AsyncIterator[Stage]:
                 await asyncio.sleep(0.1)
             await control.patch("/config", json={"history": False})
             yield Stage(
-                resources, superuser, org_id, found[0].audience_id, control,
+                resources, superuser, postgres.url("bench"), org_id, found[0].audience_id, control,
                 environment, working or psutil.Process(),
             )  # fmt: skip
         await superuser.close()

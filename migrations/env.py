@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+from collections.abc import AsyncIterator
 
 from alembic import context
 from sqlalchemy import Connection, pool, text
-from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from mcsync.core.db import blockers
+from mcsync.core.db.migrations import revisions
 from mcsync.core.db.session import asyncpg_url
 from mcsync.models import Base
 
@@ -36,18 +40,44 @@ def _run(connection: Connection) -> None:
         compare_server_default=False,
         transaction_per_migration=True,
     )
+    at = context.get_context().get_current_revision()
+    if context.config.attributes.get("leave_newer") and at is not None and at not in revisions():
+        context.config.attributes["newer"] = at
+        return
     with context.begin_transaction():
         context.run_migrations()
 
 
 async def _online() -> None:
     engine = create_async_engine(_url(), poolclass=pool.NullPool, hide_parameters=True)
-    async with engine.connect() as connection:
+    async with engine.connect() as connection, _watched(engine, connection):
         await connection.execute(text("select pg_advisory_lock(:key)"), {"key": MIGRATION_LOCK})
+        # Whoever waits for a lock on a table keeps everybody else from the table meanwhile.
+        await connection.execute(text("set lock_timeout = '5s'"))
         await connection.commit()
         await connection.run_sync(_run)
         await connection.commit()
     await engine.dispose()
+
+
+@contextlib.asynccontextmanager
+async def _watched(engine: AsyncEngine, connection: AsyncConnection) -> AsyncIterator[None]:
+    """Tells ``on_blocked``, if there is one, who keeps the connection waiting."""
+    tell = context.config.attributes.get("on_blocked")
+    if tell is None:
+        yield
+        return
+    pid = await connection.scalar(text("select pg_backend_pid()"))
+    await connection.commit()
+    task = asyncio.create_task(
+        blockers.watch(engine, int(pid or 0), tell, advisory=MIGRATION_LOCK & 0xFFFFFFFF)
+    )
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
 
 
 asyncio.run(_online())

@@ -70,13 +70,20 @@ class Installation(Calls):
     """PostgreSQL, Valkey, the sandbox, ``apis`` and ``workers``; a context manager that leaves nothing.
 
     Migrated, one organisation made and connected to the sandbox; ``environment`` is what every process
-    gets, ``env`` adds to it.
+    gets, ``env`` adds to it. ``durable``: what was committed outlives a crash of PostgreSQL.
     """
 
     def __init__(
-        self, folder: Path, *, apis: int = 1, workers: int = 2, env: Mapping[str, str] | None = None
+        self,
+        folder: Path,
+        *,
+        apis: int = 1,
+        workers: int = 2,
+        env: Mapping[str, str] | None = None,
+        durable: bool = False,
     ) -> None:
         self._folder = folder
+        self._durable = durable
         self._counts = (apis, workers)
         self._extra = dict(env or {})
         self._exit = ExitStack()
@@ -87,11 +94,10 @@ class Installation(Calls):
 
     def __enter__(self) -> Self:
         with ExitStack() as undo:
-            self.postgres = undo.enter_context(EmbeddedPostgres(durable=False))
+            self.postgres = undo.enter_context(EmbeddedPostgres(durable=self._durable))
             self.redis = undo.enter_context(EmbeddedValkey())
             undo.callback(self._stop_processes)
-            self.postgres.create_database(DATABASE)
-            migrations.upgrade(self.postgres.url(DATABASE))
+            self.migrate()
             self.postgres.admit_service()
             mailchimp = self._start_sandbox(undo)
             self.environment = self._environment(mailchimp)
@@ -107,6 +113,11 @@ class Installation(Calls):
 
     def __exit__(self, *_: object) -> None:
         self._exit.close()
+
+    def migrate(self) -> None:
+        """Makes the database, at the newest revision."""
+        self.postgres.create_database(DATABASE)
+        migrations.upgrade(self.postgres.url(DATABASE))
 
     def _stop_processes(self) -> None:
         for process in self.processes:
@@ -183,6 +194,11 @@ class Installation(Calls):
     def ready(self, api: int = 0) -> httpx.Response:
         """What an API's readiness says now."""
         return httpx.get(f"{self.urls[api]}/health/ready", timeout=10)
+
+    def crash_postgres(self) -> None:
+        """Ends PostgreSQL at once (its immediate shutdown), as when its machine is lost; it stays away."""
+        os.kill(self.postgres.pid, signal.SIGQUIT)
+        self.postgres.stop()
 
     def sql(self, statement: str) -> str:
         """Asks the database as its superuser, whom row-level security does not bind."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
@@ -37,6 +38,20 @@ LOOK_UPS = {
     "mcsync_transactional_hook",
     "mcsync_transactional_organisation_ids",
 }
+FIGURES = {
+    "mcsync_backlog",
+    "mcsync_webhook_states",
+    "mcsync_sealed_keys",
+    "mcsync_tenant_states",
+    "mcsync_organisation_named",
+    "mcsync_changed_webhooks",
+    "mcsync_webhooks_elsewhere",
+}
+"""For operators: ids, counts, times and states of everybody."""
+WORDS = {"kind", "status", "error", "key"}
+"""The only texts in those: of mcsync itself, or an operator's name for a master key."""
+ANALYSES = "mcsync_analyse_grown"
+"""Acts as the owner of the tables, since only the owner may analyse them; it answers a count."""
 ERASERS = {
     "mcsync_forget_history": "mcsync_eraser",
     "mcsync_forget_address_history": "mcsync_eraser",
@@ -209,11 +224,18 @@ async def test_look_ups_answer_ids_only(stage: Stage, service: asyncpg.Connectio
            from pg_proc p join pg_roles o on o.oid = p.proowner
            where p.prosecdef and p.pronamespace = 'public'::regnamespace"""
     )
-    assert {row["proname"] for row in rows} == LOOK_UPS | set(ERASERS)
+    acts = [row for row in rows if row["proname"] == ANALYSES]
+    assert [(row["result"], row["anybody"]) for row in acts] == [("integer", False)]
+    rows = [row for row in rows if row["proname"] != ANALYSES]
+    assert {row["proname"] for row in rows} == LOOK_UPS | FIGURES | set(ERASERS)
     for row in rows:
         assert row["owner"] == ERASERS.get(row["proname"], "mcsync_lookup")
         assert not row["special"]
         assert not row["anybody"], f"{row['proname']} is open to every role"
+        texts = set(re.findall(r"(\w+) text\b", row["result"]))
+        assert texts <= (WORDS if row["proname"] in FIGURES else set())
+        if row["proname"] in FIGURES:
+            continue
         words = set(row["result"].replace(",", " ").replace("(", " ").replace(")", " ").split())
         named = {
             "TABLE", "SETOF", "run_id", "org_id", "audience_id", "endpoint_id", "erasure_id", "epoch",

@@ -7,8 +7,9 @@ from typing import Annotated
 import typer
 
 import mcsync
-from mcsync.cli import erasures, keys, platform, processes, segments, sources, webhooks
+from mcsync.cli import erasures, keys, platform, processes, replay, segments, sources, webhooks
 from mcsync.cli.audit import audit
+from mcsync.cli.backup import backup, restore
 from mcsync.cli.campaigns import campaigns
 from mcsync.cli.contacts import contacts
 from mcsync.cli.demo import demo
@@ -53,6 +54,8 @@ for command in (
     processes.api,
     processes.worker,
     processes.migrate,
+    backup,
+    restore,
     processes.openapi,
     processes.sandbox,
     dev,
@@ -69,6 +72,8 @@ app.add_typer(preferences, name="preferences")
 app.add_typer(segments.segments, name="segments")
 app.add_typer(segments.runs, name="runs")
 app.add_typer(webhooks.webhooks, name="webhooks")
+erasures.erasures.command("export")(replay.export)
+erasures.erasures.command("replay")(replay.replay)
 app.add_typer(erasures.erasures, name="erasures")
 app.add_typer(audit, name="audit")
 app.add_typer(sources.sources, name="sources")

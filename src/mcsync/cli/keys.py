@@ -132,7 +132,7 @@ async def secrets_by_key(resources: Resources) -> list[dict[str, Any]]:
     unreadable: Counter[str] = Counter()
     for org_id in await organisation_ids(resources.db):
         async with resources.db.transaction(org_id) as session:
-            async for envelope, context in _secrets(session, org_id):
+            async for envelope, context in secrets_of(session, org_id):
                 kid = _key_of(envelope)
                 used[kid] += 1
                 try:
@@ -153,7 +153,7 @@ async def secrets_by_key(resources: Resources) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-async def _secrets(session: AsyncSession, org_id: UUID) -> AsyncIterator[tuple[str, str]]:
+async def secrets_of(session: AsyncSession, org_id: UUID) -> AsyncIterator[tuple[str, str]]:
     """The organisation's envelopes and where each was sealed for, one at a time."""
     organisation = await get_organisation(session)
     if organisation is not None:

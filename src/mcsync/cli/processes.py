@@ -50,14 +50,30 @@ def api(
         raise typer.Exit(Exit.FAILED)
 
 
-def worker() -> None:
+def worker(
+    host: Annotated[
+        str, typer.Option(help="Interface of the health port; without --port none is opened.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=65535,
+            help="Answer /health/live and /health/ready at this port; 0 takes a free one.",
+        ),
+    ] = None,
+) -> None:
     """Run a worker: syncs, orders, cron jobs. More load: more of these processes."""
     from mcsync import worker as process
+    from mcsync.core.worker_health import PortTakenError
 
     out = _Service()
     configuration = explained(out, _ready)
     explained(out, configuration.require_service)
-    explained(out, lambda: process.run(configuration))
+    try:
+        explained(out, lambda: process.run(configuration, host=host, port=port))
+    except PortTakenError as error:
+        out.fail(Exit.FAILED, str(error), kind="port_taken")
 
 
 def _ready() -> Settings:
@@ -93,6 +109,14 @@ def migrate(
             " MCSYNC_SERVICE_PASSWORD if it does not exist, and put into the group mcsync_app."
         ),
     ] = None,
+    wait: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Seconds to go on trying while others hold a lock that a migration needs. The"
+            " service goes on between the tries.",
+        ),
+    ] = 300,
     as_json: AsJson = False,
 ) -> None:
     """Bring the database to this version: uses MCSYNC_MIGRATION_DATABASE_URL. Safe to repeat."""
@@ -104,17 +128,26 @@ def migrate(
         configuration = settings()
         quiet_logs(configuration)
         url = configuration.migration_url
-        migrations.upgrade(url)
+        try:
+            revision = migrations.upgrade(
+                url,
+                patience_seconds=wait,
+                on_blocked=lambda who: out.warn(f"Waiting for {who}."),
+            )
+        except migrations.MigrationBlockedError as error:
+            out.fail(Exit.UNAVAILABLE, str(error), kind="locked")
         if service_role:
             password = os.environ.get("MCSYNC_SERVICE_PASSWORD")
             try:
                 migrations.admit(url, service_role, password)
             except migrations.UnknownRoleError as error:
                 out.fail(Exit.NOT_CONFIGURED, str(error), kind="not_configured")
-        return migrations.head()
+        if revision != migrations.head():
+            out.warn("A newer version of mcsync made this revision. It is left as it is.")
+        return revision
 
-    head = explained(out, work)
-    out.result({"revision": head}, lambda c: c.print(f"The database is at revision {head}."))
+    at = explained(out, work)
+    out.result({"revision": at}, lambda c: c.print(f"The database is at revision {at}."))
 
 
 def openapi(

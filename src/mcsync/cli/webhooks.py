@@ -18,7 +18,7 @@ webhooks = typer.Typer(no_args_is_help=True, help="Webhooks: how Mailchimp repor
 
 _COLUMNS = {
     "audienceId": "audience", "audienceName": "name", "status": "status", "signed": "signed",
-    "waiting": "waiting", "lastEventAt": "last event", "checkedAt": "checked", "lastError": "error",
+    "checkedAt": "as of", "lastError": "error", "waiting": "waiting", "lastEventAt": "last event",
 }  # fmt: skip
 _NONE = "None: they are registered by themselves once MCSYNC_PUBLIC_URL is set and a segment exists"
 
@@ -30,7 +30,7 @@ async def _all(resources: Resources, actor: Actor) -> list[dict[str, Any]]:
 
 @webhooks.command("list")
 def webhooks_list(organisation: OrgOption = None, as_json: AsJson = False) -> None:
-    """Show the webhook of each audience (never its address)."""
+    """Show the webhook of each audience as of its last check (never its address); `check` looks now."""
     out = Output(as_json)
 
     async def work(resources: Resources) -> list[dict[str, Any]]:

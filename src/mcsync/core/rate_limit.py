@@ -6,6 +6,7 @@ nothing is let loose.
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
 from collections.abc import Callable
@@ -18,6 +19,8 @@ from redis.exceptions import RedisError
 _PREFIX: Final = "mcsync:limit:"
 _SILENCE_SECONDS: Final = 5.0
 """After a failure Redis is not asked for so long: a caller must not wait for a dead one each time."""
+_PATIENCE_SECONDS: Final = 1.0
+"""A Redis that hangs is waited for no longer, by one caller."""
 _ALONE_SHARE: Final = 4
 _MOST_REMEMBERED: Final = 50_000
 
@@ -46,11 +49,16 @@ class RateLimiter:
 
         Else the seconds until the next one may happen. ``name`` goes into Redis as it is: no personal data.
         """
-        if self._monotonic() >= self._silent_until:
+        now = self._monotonic()
+        if now >= self._silent_until:
+            if self._silent_until:  # one caller looks whether Redis is back, the others do not wait
+                self._silent_until = now + _SILENCE_SECONDS
             try:
-                wait = await self._script(keys=[_PREFIX + name], args=[limit, seconds * 1000])
+                async with asyncio.timeout(_PATIENCE_SECONDS):
+                    wait = await self._script(keys=[_PREFIX + name], args=[limit, seconds * 1000])
+                self._silent_until = 0.0
                 return math.ceil(int(wait) / 1000) or None
-            except (RedisError, OSError, TimeoutError) as error:
+            except (RedisError, OSError, TimeoutError, RuntimeError) as error:
                 self._silent_until = self._monotonic() + _SILENCE_SECONDS
                 _log.warning("rate_limit_alone", error=type(error).__name__)
         return self._take_alone(name, max(1, limit // _ALONE_SHARE), seconds)

@@ -22,6 +22,8 @@ from mcsync.core.settings import Settings
 from mcsync.mailchimp import RedisSlotStore, SlotLimiter, build_http
 
 _REDIS_SECONDS: Final = 2.0
+_VITAL: Final = 2
+"""Connections of a worker's pool that only leases, heartbeats and the dispatcher take."""
 _SINCE_KEY: Final = "mcsync:redis:since"
 _CALL_SECONDS: Final = 120.0
 """Mailchimp ends every call after this time."""
@@ -58,10 +60,11 @@ class Resources:
         settings.require_service()
         assert settings.database_url is not None
         assert settings.redis_url is not None
+        pool_size = settings.database_pool_size
         db = Database(
-            make_engine(
-                settings.database_url.get_secret_value(), pool_size=settings.database_pool_size
-            )
+            make_engine(settings.database_url.get_secret_value(), pool_size=pool_size),
+            # a worker's work waits for a connection as long as it takes; its leases must not
+            most=2 * pool_size - _VITAL if patience is None else None,
         )
         redis_url = settings.redis_url.get_secret_value()
         redis: Redis = Redis.from_url(

@@ -12,7 +12,8 @@ from typing import Any
 import asyncpg
 import pytest
 
-from mcsync.cli import doctor
+from mcsync.cli.checks.tenants import Asked
+from mcsync.cli.doctor import examine
 from mcsync.core.resources import Resources
 from tests.features.connection.bench import Caller
 from tests.features.subscribers.test_forms import (  # noqa: F401 - fixtures
@@ -232,8 +233,8 @@ class TestListRequests:
         assert [one["code"] for one in refused_ones["items"]] == ["cleaned"]
         assert log.getvalue().count("form_post_not_taken") == 2
         assert gone not in log.getvalue()
-        found = await doctor._refused_requests(resources, organisation)  # type: ignore[arg-type]
-        assert found is not None
+        told = await examine(resources.settings, Asked(offline=True))
+        (found,) = [one for one in told if one.check.startswith("forms of ")]
         assert found.detail.startswith("2 of 3 requests")
 
     async def test_comes_in_pages_newest_first(

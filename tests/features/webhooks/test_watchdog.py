@@ -291,3 +291,75 @@ class TestRemoving:
         await door.check()
         assert (await shown(door)).status == "removed"
         assert await due(door) == []
+
+
+async def noticed(door: Door) -> bool:
+    """Whether the dispatcher would ring; if so, what the worker then does is done."""
+    async with door.world.resources.db.system() as session:
+        found = list(
+            await session.scalars(
+                text(
+                    "select * from mcsync_due_webhook_checks(100)"
+                    " union select * from mcsync_changed_webhooks(100)"
+                )
+            )
+        )
+    if door.world.org.id not in found:
+        return False
+    await registration.check_organisation(door.world.resources, door.world.org.id)
+    return True
+
+
+class TestWhatChangedIsLookedAtAtOnce:
+    async def test_another_public_url_and_none(self, door: Door) -> None:
+        await synced(door)
+        await door.register()
+        first = await shown(door)
+        assert first.next_check_at is not None
+        resources = door.world.resources
+        right = resources.settings
+        assert (await dispatch.ring_elsewhere(resources), await noticed(door)) == (0, False)
+
+        resources.settings = right.model_copy(update={"public_url": "http://127.0.0.1:9"})
+        assert (await shown(door)).status == "active"  # as of the last check
+        assert (await dispatch.ring_elsewhere(resources), await noticed(door)) == (1, True)
+        view = await shown(door)
+        assert (view.status, view.last_error) == ("error", "url_not_verified")
+        assert first.checked_at is not None
+        assert view.checked_at is not None
+        assert view.checked_at > first.checked_at
+
+        resources.settings = right.model_copy(update={"public_url": None})
+        assert (await dispatch.ring_elsewhere(resources), await noticed(door)) == (1, True)
+        view = await shown(door)
+        assert (view.status, view.last_error) == ("error", "no_public_url")
+        assert view.next_check_at is None
+        assert await dispatch.ring_elsewhere(resources) == 0
+
+        resources.settings = right
+        assert (await dispatch.ring_elsewhere(resources), await noticed(door)) == (1, True)
+        assert (await shown(door)).status == "active"
+        assert (await dispatch.ring_elsewhere(resources), await noticed(door)) == (0, False)
+
+    async def test_a_connection_that_was_made_again(self, door: Door) -> None:
+        await synced(door)
+        await door.register()
+        await door.world.sandbox.fault("500", method="GET", path="/webhooks", times=3)
+        await door.check()
+        assert (await shown(door)).status == "error"
+        assert not await noticed(door)
+        await connection.connect(door.world.resources, door.world.actor, door.world.api_key)
+        assert await noticed(door)
+        assert (await shown(door)).status == "active"
+        assert not await noticed(door)
+
+    async def test_a_segment_that_was_removed(self, door: Door) -> None:
+        await door.world.contact(ADA)
+        segment = await door.world.segment()
+        await door.world.sync(segment)
+        await door.register()
+        assert not await noticed(door)
+        await door.world.delete_segment(segment)
+        assert await noticed(door)
+        view = await shown(door)
+        assert (view.status, view.next_check_at, await door.hooks()) == ("removed", None, [])

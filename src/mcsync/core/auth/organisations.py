@@ -36,6 +36,19 @@ async def organisation_ids(db: Database) -> list[UUID]:
         return list(await session.scalars(text("select mcsync_organisation_ids()")))
 
 
+async def find_organisation(db: Database, wanted: str) -> UUID | None:
+    """The id of the organisation with this id or name (whatever the case); None where there is none."""
+    async with db.system() as session:
+        try:
+            number = UUID(wanted)
+        except ValueError:
+            found: UUID | None = await session.scalar(
+                text("select mcsync_organisation_named(:wanted)"), {"wanted": wanted}
+            )
+            return found
+    return number if number in await organisation_ids(db) else None
+
+
 async def get_organisation(session: AsyncSession) -> Organisation | None:
     """The session's organisation."""
     found = await session.scalars(select(Organisation).where(Organisation.id == org_of(session)))

@@ -7,8 +7,9 @@ from typing import Any, Final
 from uuid import UUID
 
 from asyncpg import Connection
+from asyncpg.exceptions import InvalidCachedStatementError
 from sqlalchemy import event
-from sqlalchemy.exc import DisconnectionError
+from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 _IDLE_SECONDS: Final = 5.0
@@ -54,3 +55,11 @@ def ping_only_idle(engine: AsyncEngine) -> None:
                 adapted.ping()
             except Exception as error:
                 raise DisconnectionError from error
+
+
+def schema_changed(error: DBAPIError) -> bool:
+    """Whether a statement failed only because the database was migrated since it was prepared.
+
+    SQLAlchemy prepares every statement anew after this, so the same works when it is repeated.
+    """
+    return isinstance(getattr(error.orig, "__cause__", None), InvalidCachedStatementError)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
+from typing import Final
 
 from alembic import command
 from alembic.config import Config
@@ -18,6 +20,9 @@ from sqlalchemy.pool import NullPool
 
 from mcsync.core.db.session import asyncpg_url
 
+_NO_LOCK: Final = ("55P03", "40P01")
+"""SQLSTATEs: no lock within ``lock_timeout``; a deadlock with the service."""
+_PAUSE_SECONDS: Final = 3.0
 PACKAGE = Path(__file__).resolve().parents[2]
 
 
@@ -55,9 +60,51 @@ def revisions() -> frozenset[str]:
     return frozenset(one.revision for one in found)
 
 
-def upgrade(url: str) -> None:
-    """Brings the database to :func:`head`. Safe to call twice, and from several processes at once."""
-    _apart_from_the_loop(lambda: command.upgrade(config(url), "head"))
+class MigrationBlockedError(Exception):
+    """A migration got no lock. Those that were done before it stay done; repeat the command."""
+
+    def __init__(self, blocker: str | None) -> None:
+        who = blocker or "somebody"
+        super().__init__(
+            f"The migration cannot go on: {who} holds a lock on a table that it needs. What was done"
+            " so far stays. Wait until that transaction is over or end it"
+            " (select pg_terminate_backend(PROCESS) in psql), and run `mcsync migrate` again."
+        )
+
+
+def upgrade(
+    url: str, *, patience_seconds: float = 0, on_blocked: Callable[[str], None] | None = None
+) -> str:
+    """Brings the database to :func:`head`. Safe to call twice, and from several processes at once.
+
+    Answers the revision it is at then. A database that a newer version migrated is left as it is, since
+    this version works with it: a roll-back of the code must not fail at its first step.
+
+    A migration waits for a lock for 5 s and then lets the service pass; it is tried again until
+    ``patience_seconds`` have passed. ``on_blocked`` is called with who holds the lock. Raises
+    :class:`MigrationBlockedError`.
+    """
+    seen: list[str] = []
+
+    def told(blocker: str) -> None:
+        seen[:] = [blocker]
+        if on_blocked is not None:
+            on_blocked(blocker)
+
+    made = config(url)
+    made.attributes |= {"on_blocked": told, "leave_newer": True}
+    deadline = time.monotonic() + patience_seconds
+    while True:
+        try:
+            _apart_from_the_loop(lambda: command.upgrade(made, "head"))
+        except DBAPIError as error:
+            if getattr(error.orig, "sqlstate", None) not in _NO_LOCK:
+                raise
+            if time.monotonic() >= deadline:
+                raise MigrationBlockedError(seen[0] if seen else None) from error
+            time.sleep(_PAUSE_SECONDS)
+        else:
+            return str(made.attributes.get("newer") or head())
 
 
 def downgrade(url: str) -> None:

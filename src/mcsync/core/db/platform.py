@@ -67,7 +67,12 @@ class JobTick(Base):
 
 
 class WorkerHeartbeat(Base):
-    """One row per living worker. Not a tenant's."""
+    """One row per living worker. Not a tenant's.
+
+    As of ``seen_at``: ``dispatch_seconds`` is how long ago its dispatcher last looked for due work,
+    ``idle_seconds`` how long ago it last began a job, ``jobs`` how many it works on, ``clock_seconds`` by
+    how much its clock is ahead of PostgreSQL's. All are null in the rows of a worker of an older version.
+    """
 
     __tablename__ = "worker_heartbeats"
 
@@ -76,3 +81,8 @@ class WorkerHeartbeat(Base):
     version: Mapped[str]
     started_at: Mapped[datetime]
     seen_at: Mapped[datetime]
+    pid: Mapped[int | None]
+    dispatch_seconds: Mapped[float | None]
+    idle_seconds: Mapped[float | None]
+    jobs: Mapped[int | None]
+    clock_seconds: Mapped[float | None]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from uuid import UUID
 
 from sqlalchemy import text
@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import (
 )
 
 from mcsync.core.db.driver import OrgConnection, ping_only_idle
+from mcsync.core.db.gates import LockGates, Room, remember_gate
 from mcsync.core.db.hold import CommitHold, current_hold, run_after_commit, run_before_commit
 
 _BIND = text("select set_config('app.org_id', :org, true)")
@@ -49,24 +50,48 @@ def make_engine(url: str, *, pool_size: int = 10, application_name: str = "mcsyn
 
 
 class Database:
-    """Opens transactions. The only place where ``commit`` is written."""
+    """Opens transactions. The only place where ``commit`` is written.
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    ``most``: transactions at a time, for processes whose work can wait; the others have their turn however long
+    it takes. The pool's remaining connections are for ``vital`` ones, which keep leases and heartbeats alive.
+    """
+
+    def __init__(self, engine: AsyncEngine, *, most: int | None = None) -> None:
         self.engine = engine
+        self._room = Room(most) if most is not None else None
+        self._gates = LockGates()
         self._sessions = async_sessionmaker(engine, expire_on_commit=False, autoflush=False)
 
     @asynccontextmanager
-    async def transaction(self, org_id: UUID) -> AsyncIterator[AsyncSession]:
+    async def transaction(
+        self, org_id: UUID, *, behind: str | None = None, waiters: int = 2, vital: bool = False
+    ) -> AsyncIterator[AsyncSession]:
         """One transaction that sees one organisation (``app.org_id``, transaction-local).
 
         Callbacks added by :func:`before_commit` run last inside it, those added by
         :func:`after_commit` once it is committed. Raising rolls back.
+
+        ``behind``: the name of a lock that the transaction will wait for. At most ``waiters`` of this process
+        wait for it with a connection in hand, until they call ``lock_obtained``; the others wait without one.
+        ``vital``: it keeps a lease or a heartbeat alive, so it never waits for room.
         """
-        hold = current_hold.get()
-        if hold is not None and hold.org_id == org_id and not hold.closed:
-            async with self._held(hold) as session:
-                yield session
-            return
+        async with AsyncExitStack() as entered:
+            leave = None
+            if behind is not None:
+                leave = await entered.enter_async_context(self._gates.before(behind, waiters))
+            hold = current_hold.get()
+            if hold is not None and hold.org_id == org_id and not hold.closed:
+                session = await entered.enter_async_context(self._held(hold))
+            else:
+                if self._room is not None and not vital:
+                    await entered.enter_async_context(self._room.taken())
+                session = await entered.enter_async_context(self._plain(org_id))
+            if leave is not None:
+                remember_gate(session, leave)
+            yield session
+
+    @asynccontextmanager
+    async def _plain(self, org_id: UUID) -> AsyncIterator[AsyncSession]:
         async with self._sessions() as session:
             await _bind(session, org_id)
             yield session
@@ -90,9 +115,15 @@ class Database:
         await hold.take(session)
 
     @asynccontextmanager
-    async def system(self) -> AsyncIterator[AsyncSession]:
-        """A transaction bound to no organisation: sees no tenant's rows, may call the look-ups."""
-        async with self._sessions() as session:
+    async def system(self, *, vital: bool = False) -> AsyncIterator[AsyncSession]:
+        """A transaction bound to no organisation: sees no tenant's rows, may call the look-ups.
+
+        ``vital``: see :meth:`transaction`.
+        """
+        async with AsyncExitStack() as entered:
+            if self._room is not None and not vital:
+                await entered.enter_async_context(self._room.taken())
+            session = await entered.enter_async_context(self._sessions())
             yield session
             await session.commit()
 

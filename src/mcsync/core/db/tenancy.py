@@ -33,7 +33,7 @@ def secure(
 def create_look_ups(
     look_ups: Mapping[str, str], *, reads: Iterable[str], policy: str = "lookup"
 ) -> None:
-    """Functions that look across organisations, for the service: signature to body. They answer ids only.
+    """Functions that look across organisations, for the service: signature to body. They answer ids, and figures.
 
     ``reads``: the tables that they read and no earlier one did, or with a ``policy`` name of their own.
     """
@@ -64,3 +64,35 @@ def drop_look_ups(look_ups: Mapping[str, str]) -> None:
     """Drops what :func:`create_look_ups` made; policies go with their tables."""
     for signature in look_ups:
         op.execute(f"drop function {signature.split('(')[0]}")
+
+
+_NOT_ADMITTED = """
+select c.oid::regclass::text as name, c.relrowsecurity and not exists (
+           select from pg_policy p where p.polrelid = c.oid and p.polname = 'backup') as policy
+  from pg_class c
+ where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p', 'S')
+   and pg_has_role(c.relowner, 'usage')
+   and not exists (select from pg_depend d where d.objid = c.oid
+                      and d.classid = 'pg_class'::regclass and d.deptype = 'e')
+   and (not has_table_privilege('mcsync_backup', c.oid, 'select')
+        or c.relrowsecurity and not exists (
+           select from pg_policy p where p.polrelid = c.oid and p.polname = 'backup'))
+ order by 1
+"""
+
+
+def admit_backups() -> None:
+    """Lets the role ``mcsync_backup`` read every row of every table that there is by now.
+
+    A migration that creates a table calls this last: without the policy a backup would leave the table
+    empty, so ``mcsync backup`` refuses to run. The policy holds only for whoever has *become* the role
+    (``pg_dump --role``), because the owner, who is a member of it, must stay bound in everything else.
+    """
+    op.execute("grant usage on schema public to mcsync_backup")
+    for table, policy in op.get_bind().exec_driver_sql(_NOT_ADMITTED).all():
+        op.execute(f"grant select on {table} to mcsync_backup")
+        if policy:
+            op.execute(
+                f"create policy backup on {table} for select to mcsync_backup"
+                " using (current_user = 'mcsync_backup')"
+            )

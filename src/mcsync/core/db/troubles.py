@@ -16,6 +16,8 @@ from asyncpg import InterfaceError as DriverInterfaceError
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from mcsync.core.db.driver import schema_changed
+
 
 class Trouble(StrEnum):
     """What is wrong with the database, in a word."""
@@ -110,6 +112,8 @@ def trouble_of(error: BaseException) -> Trouble | None:
         if found is not None:
             return found
     if isinstance(error, PoolTimeoutError):
+        return Trouble.BUSY
+    if isinstance(error, DBAPIError) and schema_changed(error):
         return Trouble.BUSY
     # Of all that a process connects to, only PostgreSQL's driver lets the system's own errors through.
     cut = isinstance(error, ConnectionError | gaierror) or (

@@ -1,5 +1,7 @@
 """Waking workers: ARQ as a bell, never as a store."""
 
+from mcsync.core.jobs.bell import Bell
+from mcsync.core.jobs.crew import Crew, JobFunction
 from mcsync.core.jobs.daily import DAILY_AT, last_due
 from mcsync.core.jobs.due import Due, ring_due, tick
 from mcsync.core.jobs.lease import FencedError, kept_alive, under_lease
@@ -33,8 +35,11 @@ __all__ = [
     "TRANSACTIONAL_SEND",
     "WEBHOOK",
     "WEBHOOKS",
+    "Bell",
+    "Crew",
     "Due",
     "FencedError",
+    "JobFunction",
     "JobQueue",
     "kept_alive",
     "last_due",

@@ -35,7 +35,7 @@ class Due:
 async def ring_due(db: Database, jobs: JobQueue, *looks: Due) -> int:
     """Rings for every row that is due; answers how many."""
     found = []
-    async with db.system() as session:
+    async with db.system(vital=True) as session:
         for due in looks:
             rows = await session.execute(
                 text(f"select * from {due.look_up}(:most)"), {"most": _MOST}

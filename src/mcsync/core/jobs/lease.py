@@ -8,7 +8,8 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import structlog
-from sqlalchemy.exc import DBAPIError
+
+from mcsync.core.db import is_passing
 
 _log = structlog.get_logger(__name__)
 
@@ -23,13 +24,15 @@ async def _keep_alive(
     """Renews a lease three times in its length, until cancelled; ``named`` says in the log whose it is.
 
     Raises what ``renew`` raises (:class:`FencedError` where the lease is another's by now); a database
-    that is away only costs a turn.
+    that is away, or has no connection free, only costs a turn.
     """
     while True:
         await asyncio.sleep(lease_seconds / 3)
         try:
             await renew()
-        except (DBAPIError, OSError) as error:
+        except Exception as error:
+            if not is_passing(error):
+                raise
             _log.warning("lease_not_renewed", error=type(error).__name__, **named)
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import random
 import time
+from collections.abc import Callable
 from typing import Final
 from uuid import UUID
 
@@ -31,8 +35,13 @@ _EXPIRES_SECONDS: Final = 60
 _HEARD_SECONDS: Final = 15
 """So long one ring stands for all others about the same row and epoch."""
 _TIMEOUT_SECONDS: Final = 1.0
-_SILENCE_SECONDS: Final = 2.0
-"""After a failure nobody rings for so long: a request must not wait for a dead Redis each time."""
+_PROBE_SECONDS: Final = 1.0
+"""After a failure nobody rings until Redis answers again, which is asked this often beside the requests: none of
+them may wait for a dead Redis."""
+
+_PROBE_KEY: Final = "mcsync:probe"
+REDIS_ERRORS: Final = (RedisError, OSError, TimeoutError, RuntimeError)
+"""What calls to Redis raise while it is away; uvloop says ``RuntimeError`` of a connection closed meanwhile."""
 
 _log = structlog.get_logger(__name__)
 
@@ -64,7 +73,16 @@ class JobQueue:
             job_deserializer=load,  # type: ignore[arg-type]
             default_queue_name=QUEUE,
         )
-        self._silent_until = 0.0
+        self._away: asyncio.Task[None] | None = None
+        self._start_here: Callable[..., object] | None = None
+        self._is_heard: Callable[[], bool] = _always
+
+    def start_here(self, start: Callable[..., object], *, is_heard: Callable[[], bool]) -> None:
+        """For workers: what cannot be rung, or not be heard in this process, starts here instead.
+
+        ``start(kind, org_id, id)`` starts a job, which takes the row only where no other process holds it.
+        """
+        self._start_here, self._is_heard = start, is_heard
 
     async def ring(
         self,
@@ -82,8 +100,11 @@ class JobQueue:
         has just found nothing more to do is still there. The job function gets ``(ctx, org_id, id)`` as
         text.
         """
-        if time.monotonic() < self._silent_until:
-            return
+        rung = self._away is None and await self._rung(kind, id, org_id, epoch, at_once)
+        if self._start_here is not None and not (rung and self._is_heard()):
+            self._start_here(kind, str(org_id), str(id))
+
+    async def _rung(self, kind: str, id: UUID, org_id: UUID, epoch: int, at_once: bool) -> bool:  # noqa: A002
         heard = f"now:{int(time.time())}" if at_once else str(int(time.time() / _HEARD_SECONDS))
         try:
             await self._redis.enqueue_job(
@@ -93,10 +114,31 @@ class JobQueue:
                 _job_id=f"{kind}:{id}:{epoch}:{heard}",
                 _expires=_EXPIRES_SECONDS,
             )
-        except (RedisError, OSError, TimeoutError) as error:
-            self._silent_until = time.monotonic() + _SILENCE_SECONDS
-            _log.warning("job_not_rung", kind=kind, id=str(id), error=type(error).__name__)
+        except REDIS_ERRORS as error:
+            if self._away is None:
+                _log.warning("bell_not_rung", error=type(error).__name__)
+                self._away = asyncio.create_task(self._until_it_answers())
+            return False
+        return True
+
+    async def _until_it_answers(self) -> None:
+        """Writes a little: Redis may answer and yet take no rings (loading, a replica, its memory full)."""
+        began = time.monotonic()
+        while True:
+            await asyncio.sleep(_PROBE_SECONDS * (0.5 + random.random()))  # noqa: S311
+            with contextlib.suppress(*REDIS_ERRORS):
+                await self._redis.set(_PROBE_KEY, b"1", px=1000)
+                break
+        self._away = None
+        _log.info("bell_rung_again", seconds=round(time.monotonic() - began, 1))
 
     async def close(self) -> None:
         """Closes the connections."""
+        if self._away is not None:
+            self._away.cancel()
+            await asyncio.gather(self._away, return_exceptions=True)
         await self._redis.aclose(close_connection_pool=True)
+
+
+def _always() -> bool:
+    return True

@@ -41,7 +41,7 @@ _STRICTNESS = """array_position(
 
 _ARRIVED = """
 create temp table if not exists arrived (
-    h uuid, email text, contact_id text, status text, last_changed timestamptz,
+    h uuid primary key, email text, contact_id text, status text, last_changed timestamptz,
     opt timestamptz, signup timestamptz, reason text, source text, box uuid, spelled text, known boolean
 ) on commit drop
 """

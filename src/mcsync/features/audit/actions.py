@@ -38,6 +38,7 @@ class AuditAction(StrEnum):
     ERASURE_REQUEST = "erasure.request"
     ERASURE_CLOSE_TARGET = "erasure.close_target"
     ERASURE_COMPLETE = "erasure.complete"
+    ERASURE_REPLAY = "erasure.replay"
     SUPPRESSION_LIFT = "suppression.lift"
     SOURCES_ADD = "sources.add"
     SOURCES_REMOVE = "sources.remove"

@@ -86,7 +86,9 @@ async def upsert(
         else contact
         for contact in contacts
     ]
-    async with resources.db.transaction(actor.org_id) as session:
+    async with resources.db.transaction(
+        actor.org_id, behind=staging.lock_name(actor.org_id), waiters=staging.WAITERS
+    ) as session:
         stager = await row_stager(resources, session, zone)
         intake = ObjectIntake(stager, strict=True)
         await staging.create(session)
@@ -136,7 +138,9 @@ async def import_file(
     zone = zone_of(time_zone)
     file = await opened(body, content_type)
     import_id = uuid7()
-    async with resources.db.transaction(actor.org_id) as session:
+    async with resources.db.transaction(
+        actor.org_id, behind=staging.lock_name(actor.org_id), waiters=staging.WAITERS
+    ) as session:
         stager = await row_stager(resources, session, zone)
         intake = file.intake(CONTACTS, stager, columns)
         await staging.create(session)

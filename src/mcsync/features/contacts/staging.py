@@ -16,7 +16,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 from uuid6 import uuid7
 
-from mcsync.core.db import org_of
+from mcsync.core.db import MUCH, analyse_grown_later, lock_obtained, org_of
 from mcsync.features.contacts.intake import OPTIONAL_FIELDS, STAGED_COLUMNS
 from mcsync.features.contacts.intake.rows import PROVIDED_BIT
 
@@ -40,6 +40,15 @@ create temp table {STAGED} (
 # One merge at a time in an organisation: counts stay exact, two imports cannot lock each other up, and
 # the insert needs no conflict clause. Uploads overlap freely, only the merges take turns.
 _LOCK = text("select pg_advisory_xact_lock(hashtextextended('contacts.merge:' || :org, 0))")
+
+WAITERS: Final = 4
+"""Imports of an organisation that one process stages, or keeps waiting for their merge, at a time."""
+
+
+def lock_name(org_id: UUID) -> str:
+    """What a transaction that will call :func:`lock_merge` is opened ``behind``."""
+    return f"contacts.merge:{org_id}"
+
 
 _DUPLICATES = f"""
 update {STAGED} s set code = 'duplicate_entity_id', field = 'entityId'
@@ -89,9 +98,6 @@ where r.line = s.line and r.code is null and s.code is null
 """
 
 
-_LARGE: Final = 2_000
-
-
 @dataclass(frozen=True, slots=True)
 class Merged:
     """How many rows were created, changed and left as they were."""
@@ -118,16 +124,18 @@ async def copy(session: AsyncSession, lines: AsyncIterator[bytes]) -> None:
 async def lock_merge(session: AsyncSession) -> None:
     """Waits until no other import of the organisation merges."""
     await session.execute(_LOCK, {"org": str(org_of(session))})
+    lock_obtained(session)
 
 
 async def prepare(session: AsyncSession, rows: int) -> None:
     """Gives the planner figures and room; the defaults are made for small statements.
 
     Of large sets it would loop over pairs where it cannot know a size (the results of writes), so that is
-    forbidden for the rest of the transaction.
+    forbidden for the rest of the transaction. After a large set the tables that have grown are analysed.
     """
     await session.execute(text("set local work_mem = '64MB'"))
-    if rows > _LARGE:
+    if rows > MUCH:
+        analyse_grown_later(session)
         await session.execute(text("set local enable_nestloop = off"))
     await session.execute(
         text(f"analyze {STAGED} (entity_type, entity_id, code, address_hash, opt_status)")

@@ -12,6 +12,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from mcsync.core.crash import crash_point
+from mcsync.core.db import lock_obtained
 from mcsync.core.errors import ConflictError
 from mcsync.core.resources import Resources
 from mcsync.features.audiences import mirror
@@ -26,7 +27,7 @@ from mcsync.features.erasure.subject import (
     address_key,
     subject_context,
 )
-from mcsync.features.sync.calls import LOCK
+from mcsync.features.sync.calls import LOCK, lock_name
 from mcsync.mailchimp import (
     CredentialError,
     Lane,
@@ -136,12 +137,15 @@ class Reach:
 
     async def _begin(self, audience_id: UUID, address: UUID) -> bool:
         """Whether calls that carry the address are under way; later ones know of the erasure."""
-        async with self._db.transaction(self._held.org_id) as session:
+        async with self._db.transaction(
+            self._held.org_id, behind=lock_name(audience_id)
+        ) as session:
             await leases.fence(session, self._held)
             # alone for a moment: every taker that does not know of the erasure has committed its call
             await session.execute(
                 text("select " + LOCK.format(shared="")), {"audience": str(audience_id)}
             )
+            lock_obtained(session)
             await repository.stop_unsent_calls(session, [address])
             return await repository.call_under_way(
                 session, audience_id, address,

@@ -200,9 +200,9 @@ async def holders(
 
 
 async def suppress(
-    session: AsyncSession, keys: Sequence[tuple[str, UUID]], erasure_id: UUID
+    session: AsyncSession, keys: Sequence[tuple[str, UUID]], erasure_id: UUID | None
 ) -> None:
-    """Refuses later imports of these; one already refused is now refused for this erasure."""
+    """Refuses later imports of these; one already refused is now refused for this erasure, if any."""
     await session.execute(
         text(
             """insert into suppressions as s (org_id, kind, key, erasure_id)

@@ -92,7 +92,9 @@ async def _unblocked(act: Callable[[], Awaitable[_T]]) -> _T:
 async def _erase(
     resources: Resources, actor: Actor, wanted: SubjectInput, *, at_mailchimp: bool
 ) -> ErasureView:
-    async with resources.db.transaction(actor.org_id) as session:
+    async with resources.db.transaction(
+        actor.org_id, behind=staging.lock_name(actor.org_id), waiters=staging.WAITERS
+    ) as session:
         hash_key = await resources.hash_keys.hash_key(session)
         # no import is being merged from here on: all later ones know of the suppressions
         await staging.lock_merge(session)

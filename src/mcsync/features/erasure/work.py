@@ -15,11 +15,12 @@ from uuid import UUID
 
 import structlog
 from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from mcsync.core.crash import crash_point
 from mcsync.core.crypto import SecretError
+from mcsync.core.db import is_passing
 from mcsync.core.jobs import ERASURE, FencedError, under_lease
 from mcsync.core.resources import Resources
 from mcsync.features.erasure import completion, leases, repository, stores
@@ -73,7 +74,7 @@ class _Hold:
 
     async def _renew(self) -> None:
         lease = self._resources.settings.run_lease_seconds
-        async with self._db.transaction(self._held.org_id) as session:
+        async with self._db.transaction(self._held.org_id, vital=True) as session:
             await leases.renew(session, self._held, lease_seconds=lease)
 
     async def _guarded(self) -> None:
@@ -88,18 +89,19 @@ class _Hold:
             await self._postpone("subject_unreadable", _NO_KEY_SECONDS)
         except completion.NotYetError:
             await self._postpone("plan_under_way", 2.0)
-        except (DBAPIError, OSError) as error:
-            log.warning("erasure_delayed", error=type(error).__name__)
-            await self._postpone("database_unavailable", 5.0)
-        except Exception:
-            log.exception("erasure_crashed")
-            await self._postpone("internal_error", 30.0)
+        except Exception as error:
+            if is_passing(error):
+                log.warning("erasure_delayed", error=type(error).__name__)
+                await self._postpone("database_unavailable", 5.0)
+            else:
+                log.exception("erasure_crashed")
+                await self._postpone("internal_error", 30.0)
 
     async def _postpone(self, code: str, seconds: float) -> None:
         try:
             async with self._db.transaction(self._held.org_id) as session:
                 await leases.postpone(session, self._held, seconds=seconds, error=code)
-        except (FencedError, DBAPIError, OSError) as error:
+        except (FencedError, SQLAlchemyError, OSError) as error:
             # then the lease runs out by itself, and the dispatcher finds the erasure
             _log.info("not_postponed", erasure=str(self._held.id), error=type(error).__name__)
 

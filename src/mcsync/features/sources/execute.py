@@ -7,10 +7,11 @@ from typing import Final
 from uuid import UUID
 
 import structlog
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from mcsync.core.auth import Actor
+from mcsync.core.db import is_passing
 from mcsync.core.db.troubles import WORDS, Trouble, trouble_of
 from mcsync.core.errors import ConflictError
 from mcsync.core.jobs import SOURCE_PULL, FencedError, under_lease
@@ -74,14 +75,14 @@ class _Execution:
 
     async def _renew(self) -> None:
         lease = self._resources.settings.run_lease_seconds
-        async with self._db.transaction(self._pull.org_id) as session:
+        async with self._db.transaction(self._pull.org_id, vital=True) as session:
             await pulls.renew(session, self._pull, lease_seconds=lease)
 
     async def _hand_over(self) -> None:
         try:
             async with self._db.transaction(self._pull.org_id) as session:
                 await pulls.hand_over(session, self._pull)
-        except (FencedError, DBAPIError, OSError):
+        except (FencedError, SQLAlchemyError, OSError):
             self._log.info("pull_not_handed_over")
 
     async def _work(self) -> None:
@@ -167,13 +168,19 @@ class _Execution:
                 )  # fmt: skip
         except FencedError:
             self._log.info("pull_fenced")
-        except (DBAPIError, OSError) as error:
+        except (SQLAlchemyError, OSError) as error:
             # the lease runs out, and another worker begins anew
             self._log.warning("pull_not_ended", error=type(error).__name__)
 
 
 def _verdict(error: Exception) -> _Failed:
     """What to tell of an error, in words that hold neither credentials nor anybody's data."""
+    if trouble_of(error) is Trouble.FULL:
+        return _Failed(
+            WORDS[Trouble.FULL].code,
+            "The disk of mcsync's own database is full; an operator must make room on it.",
+            passing=True,
+        )
     match error:
         case _Failed():
             return error
@@ -181,20 +188,10 @@ def _verdict(error: Exception) -> _Failed:
             return _Failed(error.code, error.message, passing=error.passing)
         case ConflictError():
             return _Failed(error.code, error.detail, passing=error.code == "erased_meanwhile")
-        case OperationalError() | InterfaceError() | ConnectionError():
+        case _ if is_passing(error):
             return _Failed(
                 "database_unavailable", "mcsync's own database was not available.", passing=True
             )
-    trouble = trouble_of(error)
-    if trouble is not None:  # a COPY raises the driver's errors as they are
-        full = trouble is Trouble.FULL
-        return _Failed(
-            WORDS[trouble].code if full else "database_unavailable",
-            "The disk of mcsync's own database is full; an operator must make room on it."
-            if full
-            else "mcsync's own database was not available.",
-            passing=True,
-        )
     return _Failed(
         "internal_error", "Something went wrong on our side; the worker's log tells where.",
         passing=True,

@@ -12,7 +12,7 @@ import orjson
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from mcsync.core.db import org_of
+from mcsync.core.db import lock_obtained, org_of
 from mcsync.features.audiences.mirror import mailbox_of_member
 from mcsync.features.preferences.by_address import Address
 from mcsync.mailchimp import spelled_domain
@@ -20,6 +20,12 @@ from mcsync.mailchimp import spelled_domain
 # Takers of calls share it, an order's barrier takes it alone for a moment: so an order sees every call
 # that was taken without knowing of the withdrawal, and every later taker knows of it.
 _LOCK = "select pg_advisory_xact_lock_shared(hashtextextended(cast(:audience as text), 0))"
+
+
+def lock_name(audience_id: UUID) -> str:
+    """What a transaction that will take the audience's lock is opened ``behind``; the same for all of them."""
+    return f"audience:{audience_id}"
+
 
 _UNDER_WAY = """
 select exists (select from audience_orders
@@ -113,6 +119,7 @@ async def take_call(
     """
     where = {"audience": audience_id, "hashes": sorted(hashes)}
     await session.execute(text(_LOCK), {"audience": str(audience_id)})
+    lock_obtained(session)
     if await session.scalar(text(_UNDER_WAY), where):
         return None
     call_id: UUID | None = await session.scalar(text(_CALL), {**where, "org": org_of(session)})

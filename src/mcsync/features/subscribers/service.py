@@ -269,7 +269,9 @@ async def carry(
                 by_us = await repository.unsubscribed_by_us(session, audience.id, there)
             if members.left_by_themselves(member, by_us=by_us):
                 raise members.left()
-    async with resources.db.transaction(actor.org_id) as session:
+    async with resources.db.transaction(
+        actor.org_id, behind=repository.lock_name(audience.id)
+    ) as session:
         taken = await _take(resources, session, actor, audience, address, there, wish)
     try:
         answered = await _call(client, audience, there, wish, member)

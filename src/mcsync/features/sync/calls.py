@@ -17,7 +17,7 @@ from uuid import UUID
 from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from mcsync.core.db import BY_KEY, Database
+from mcsync.core.db import BY_KEY, Database, lock_obtained
 from mcsync.core.jobs import FencedError
 from mcsync.features.audiences.mirror import mailbox_of_member
 from mcsync.features.sync import decide
@@ -28,6 +28,11 @@ from mcsync.mailchimp import spelled_domain
 LOCK = "pg_advisory_xact_lock{shared}(hashtextextended(cast(:audience as text), 0))"
 """Takers share it, an order's barrier takes it alone for a moment: so an order sees every call that was
 taken without knowing of the withdrawal, and every later taker knows of it."""
+
+
+def lock_name(audience_id: UUID) -> str:
+    """What a transaction that will take :data:`LOCK` is opened ``behind``."""
+    return f"audience:{audience_id}"
 
 
 @dataclass(slots=True)
@@ -213,6 +218,7 @@ async def begin(session: AsyncSession, run: Claimed) -> None:
         text(f"select {BY_KEY}, " + LOCK.format(shared="_shared")),
         {"audience": str(run.audience_id)},
     )
+    lock_obtained(session)
     fence = text(
         "select 1 from sync_runs where id = :run and epoch = :epoch and status = 'pushing'"
     )

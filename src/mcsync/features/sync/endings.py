@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy.exc import InterfaceError, OperationalError
-
+from mcsync.core.db import is_passing
 from mcsync.features.sync import tags
 from mcsync.features.sync.lanes import WeatherError
 from mcsync.mailchimp import MailchimpError, ThrottledError, TransientError
@@ -34,11 +33,15 @@ class Failed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What an error means for a run: ``passing`` trouble is tried again later."""
+    """What an error means for a run: ``passing`` trouble is tried again later.
+
+    ``ours``: what mcsync stands on was away. The run waits for it, however long and often: it costs no attempt.
+    """
 
     code: str
     message: str
     passing: bool = False
+    ours: bool = False
 
 
 def verdict_on(error: Exception) -> Verdict:
@@ -57,8 +60,10 @@ def verdict_on(error: Exception) -> Verdict:
         )
     if isinstance(error, MailchimpError):
         return Verdict("mailchimp_refused", f"Mailchimp refused: {error.title}")
-    if isinstance(error, (OperationalError, InterfaceError, OSError)):
-        return Verdict("database_unavailable", "The database was away; trying again.", passing=True)
+    if is_passing(error):
+        return Verdict(
+            "database_unavailable", "The database was away; trying again.", passing=True, ours=True
+        )
     return Verdict(
         "internal_error", "Something went wrong on our side; trying again.", passing=True
     )

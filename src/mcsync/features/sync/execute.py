@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from dataclasses import asdict
 from uuid import UUID
@@ -10,10 +11,11 @@ from uuid import UUID
 import orjson
 import structlog
 from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from mcsync.core.auth import Actor
+from mcsync.core.db import MUCH, analyse_grown_later, is_passing
 from mcsync.core.errors import ConflictError
 from mcsync.core.jobs import SEGMENT_SYNC, FencedError, under_lease
 from mcsync.core.resources import Resources
@@ -38,6 +40,7 @@ from mcsync.features.sync.endings import (
     Failed,
     HandOver,
     SegmentGone,
+    Verdict,
     verdict_on,
 )
 from mcsync.mailchimp import (
@@ -56,6 +59,8 @@ Long enough for the steps that begin anew: who carries a tag of a million member
 """
 _MOST_ATTEMPTS = 12
 """So often in a row passing trouble may stop a run that does not get any further."""
+_POSTPONE_TRIES = 30
+"""So often, about a second apart, a run whose database is away tries to say that it waits."""
 _LOOK_SECONDS = 1.0
 """So often a run under way looks whether it may go on as it is."""
 
@@ -84,7 +89,7 @@ class Execution:
 
     async def _renew(self) -> None:
         lease = self._resources.settings.run_lease_seconds
-        async with self._db.transaction(self._run.org_id) as session:
+        async with self._db.transaction(self._run.org_id, vital=True) as session:
             await runs.renew(session, self._run, lease_seconds=lease)
 
     async def _check(self) -> None:
@@ -137,7 +142,7 @@ class Execution:
             else:
                 log.info("run_stopped", code=verdict.code, error=type(error).__name__)
             if verdict.passing:
-                await self._postpone(verdict.code, verdict.message)
+                await self._postpone(verdict)
             else:
                 await self._fail(verdict.code, verdict.message)
 
@@ -288,7 +293,7 @@ class Execution:
             row = (
                 await session.execute(
                     text(
-                        """select r.failed, r.held, r.plan_xmin, exists (
+                        """select r.done, r.failed, r.held, r.plan_xmin, exists (
                                select from sync_changes c where c.run_id = r.id
                                and c.state in ('planned', 'taken')) as unfinished
                            from sync_runs r where r.id = :run"""
@@ -298,6 +303,8 @@ class Execution:
             ).one()
             if row.unfinished:
                 raise Failed("unfinished", "Rows were left over; please report this.")
+            if row.done > MUCH:
+                analyse_grown_later(session)
             if row.held:
                 await runs.end(session, run, "awaiting_approval")
                 await self._mark_segment(
@@ -359,17 +366,26 @@ class Execution:
             "audience_gone", "Mailchimp does not know this audience any more. Choose another one."
         )
 
-    async def _postpone(self, code: str, message: str) -> None:
-        error = {"code": code, "message": message}
-        try:
-            async with self._db.transaction(self._run.org_id) as session:
-                later = await runs.postpone(session, self._run, most=_MOST_ATTEMPTS, error=error)
-        except (DBAPIError, OSError) as away:
-            # then the lease runs out by itself, and the dispatcher finds the run
-            _log.info("not_postponed", run=str(self._run.id), error=type(away).__name__)
-            return
-        if not later:
-            await self._fail(code, message.replace("; trying again", ", however often we tried"))
+    async def _postpone(self, verdict: Verdict) -> None:
+        error = {"code": verdict.code, "message": verdict.message}
+        most = None if verdict.ours else _MOST_ATTEMPTS
+        for tried in range(1, _POSTPONE_TRIES + 1):
+            try:
+                async with self._db.transaction(self._run.org_id) as session:
+                    later = await runs.postpone(session, self._run, most=most, error=error)
+                break
+            except Exception as away:
+                if not is_passing(away):
+                    raise
+                if tried == _POSTPONE_TRIES or self._stopping.is_set():
+                    # then the lease runs out by itself, and the dispatcher finds the run
+                    _log.info("not_postponed", run=str(self._run.id), error=type(away).__name__)
+                    return
+            await asyncio.sleep(0.5 + random.random())  # noqa: S311
+        if not later and most is not None:
+            await self._fail(
+                verdict.code, verdict.message.replace("; trying again", ", however often we tried")
+            )
 
     async def _hand_over(self) -> None:
         async with self._db.transaction(self._run.org_id) as session:

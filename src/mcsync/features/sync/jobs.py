@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from collections import Counter
+from typing import Any, Final
 from uuid import UUID
 
 from mcsync.core.resources import Resources
 from mcsync.features.sync import dispatch, execute, opt_ins, withdrawals
+
+ORDERS_EACH: Final = 4
+"""Jobs at a time about the orders of one audience: one more withdrawal does not wait behind 500 single calls."""
+_OPT_INS_EACH: Final = 2
+"""Of these, how many may work on opt-ins."""
 
 
 async def segment_sync(ctx: dict[str, Any], org_id: str, run_id: str) -> None:
@@ -27,9 +33,20 @@ async def order(ctx: dict[str, Any], org_id: str, audience_id: str) -> None:
     """``mailchimp-order``: the due withdrawals of one audience, then its due opt-ins."""
     resources: Resources = ctx["resources"]
     await withdrawals.carry_out(resources, UUID(org_id), UUID(audience_id))
-    await opt_ins.carry_out(
-        resources, UUID(org_id), UUID(audience_id), owner=ctx["worker_id"], stopping=ctx["stopping"]
-    )
+    # opt-ins take longer: they must not take every place that this worker has for the audience's orders
+    under_way: Counter[str] = ctx.setdefault("opt_ins", Counter())
+    if under_way[audience_id] >= _OPT_INS_EACH:
+        return
+    under_way[audience_id] += 1
+    try:
+        await opt_ins.carry_out(
+            resources, UUID(org_id), UUID(audience_id), owner=ctx["worker_id"],
+            stopping=ctx["stopping"],
+        )  # fmt: skip
+    finally:
+        under_way[audience_id] -= 1
+        if not under_way[audience_id]:
+            del under_way[audience_id]
 
 
 async def scheduled_sync(ctx: dict[str, Any], *_: object) -> None:

@@ -26,7 +26,7 @@ from mcsync.core.resources import Resources
 from mcsync.features.audiences import mirror
 from mcsync.features.audiences.spellings import settle_boxes
 from mcsync.features.connection import service as connection
-from mcsync.features.sync import context, decide, execute, planner
+from mcsync.features.sync import context, decide, execute, planner, withdrawals
 from mcsync.features.sync.pull import merge_and_record
 from mcsync.mailchimp import (
     CredentialError,
@@ -133,7 +133,9 @@ async def carry_out(
             return worked
         worked += len(orders)
         try:
-            made = await _plan(resources, org_id, audience_id, orders)
+            ids = [order.id for order in orders]
+            async with withdrawals.held(resources, org_id, ids, lease_seconds=_LEASE_SECONDS):
+                made = await _plan(resources, org_id, audience_id, orders)
         except CredentialError as error:
             detail = connection.refused_detail(error)
             await connection.mark_needs_attention(resources, org_id, error.code, detail)

@@ -222,7 +222,9 @@ class Ticking:
 
     async def _pick(self, call_id: UUID, hashes: Sequence[UUID]) -> list[_Due]:
         """Those of them who are opted in at this moment, as a call that orders know of."""
-        async with self._db.transaction(self._run.org_id) as session:
+        async with self._db.transaction(
+            self._run.org_id, behind=calls.lock_name(self._run.audience_id)
+        ) as session:
             await calls.begin(session, self._run)
             audience = await audiences.get(session, self._run.audience_id)
             if audience is None or permissions_fed(audience) != self._ctx.permissions:

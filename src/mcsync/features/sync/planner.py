@@ -214,6 +214,9 @@ async def decide_all(
     }
     respelled = await spellings.settle(session, scope.audience_id, matches, base)
     if full:
+        # Each step reads all of an organisation once. Where the planner expects a single row, it would
+        # read the other side of a join again for each of the rows that there really are.
+        await session.execute(text("set local enable_nestloop = off"))
         await _run(session, _ALL.format(matches=matches), base)
     else:
         await _run(session, CHANGED, base)

@@ -128,7 +128,9 @@ class Push:
         """
         while True:
             after = self._after.get(actions[0], 0)
-            async with self._db.transaction(self._run.org_id) as session:
+            async with self._db.transaction(
+                self._run.org_id, behind=calls.lock_name(self._run.audience_id)
+            ) as session:
                 taken = await calls.take(
                     session, self._run, self._decision, call_id=uuid7(), actions=actions, most=most,
                     after=after, tag=self._tag, turn=self._turn,
@@ -478,7 +480,9 @@ class Push:
             )
             seqs = list(found.scalars())
         for at in range(0, len(seqs), BATCH_SIZE):
-            async with self._db.transaction(self._run.org_id) as session:
+            async with self._db.transaction(
+                self._run.org_id, behind=calls.lock_name(self._run.audience_id)
+            ) as session:
                 taken = await calls.take(
                     session, self._run, self._decision, call_id=uuid7(), after=0, most=BATCH_SIZE,
                     actions=("resubscribe", "add"), seqs=seqs[at : at + BATCH_SIZE], tag=self._tag,

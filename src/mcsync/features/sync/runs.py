@@ -299,24 +299,29 @@ async def hand_over(session: AsyncSession, run: Claimed) -> None:
 
 
 async def postpone(
-    session: AsyncSession, run: Claimed, *, most: int, error: Mapping[str, Any]
+    session: AsyncSession, run: Claimed, *, most: int | None, error: Mapping[str, Any]
 ) -> bool:
     """Something passing went wrong: the run is tried again later, where it stood.
 
     False, and nothing is written, where it was tried ``most`` times without getting any further, or is
-    another worker's by now.
+    another worker's by now. Without ``most`` it costs no attempt, and the run goes on after some seconds.
     """
     postponed = await session.execute(
         text(
             """update sync_runs
-               set lease_until = null, lease_owner = null, attempts = attempts + 1,
+               set lease_until = null, lease_owner = null, attempts = attempts + cast(:costs as integer),
                    revision = revision + 1, error = cast(:error as jsonb),
                    next_attempt_at = clock_timestamp()
-                       + make_interval(secs => least(300, 2 ^ (attempts + 1)))
-               where id = :run and epoch = :epoch and attempts + 1 < :most"""
+                       + make_interval(secs => case when :costs = 0 then 1 + 2 * random()
+                                                     else least(300, 2 ^ (attempts + 1)) end)
+               where id = :run and epoch = :epoch and (:costs = 0 or attempts + 1 < :most)
+                 and status in ('pulling', 'planning', 'pushing')"""
         ),
-        {"run": run.id, "epoch": run.epoch, "most": most, "error": _json(error)},
-    )
+        {
+            "run": run.id, "epoch": run.epoch, "error": _json(error),
+            "most": most or 0, "costs": int(most is not None),
+        },
+    )  # fmt: skip
     if not postponed.rowcount:  # type: ignore[attr-defined]
         return False
     await _show_syncing(session, run, None)

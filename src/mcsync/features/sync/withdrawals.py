@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
@@ -18,12 +19,13 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from mcsync.core.auth import Actor
-from mcsync.core.db import BY_KEY
+from mcsync.core.db import BY_KEY, lock_obtained
 from mcsync.core.errors import ConflictError
+from mcsync.core.jobs import kept_alive
 from mcsync.core.resources import Resources
 from mcsync.features.audiences import mirror
 from mcsync.features.connection import service as connection
-from mcsync.features.sync.calls import LOCK
+from mcsync.features.sync.calls import LOCK, lock_name
 from mcsync.features.sync.decide import consent_ctes
 from mcsync.features.sync.pull import merge_and_record
 from mcsync.mailchimp import (
@@ -153,15 +155,37 @@ async def carry_out(resources: Resources, org_id: UUID, audience_id: UUID) -> in
         if not orders:
             return worked
         worked += len(orders)
-        await _work(resources, org_id, audience_id, orders)
+        async with held(resources, org_id, [o.id for o in orders], lease_seconds=_LEASE_SECONDS):
+            await _work(resources, org_id, audience_id, orders)
+
+
+def held(
+    resources: Resources, org_id: UUID, ids: Sequence[UUID], *, lease_seconds: int
+) -> AbstractAsyncContextManager[None]:
+    """Keeps the leases of orders: they may wait long for a slot, and nobody else should begin meanwhile."""
+
+    async def renew() -> None:
+        async with resources.db.transaction(org_id, vital=True) as session:
+            await session.execute(
+                text(
+                    """update audience_orders
+                       set lease_until = clock_timestamp() + make_interval(secs => :lease)
+                       where id = any(cast(:ids as uuid[])) and status = 'open'
+                         and lease_until is not null"""
+                ),
+                {"ids": list(ids), "lease": lease_seconds},
+            )
+
+    return kept_alive(renew, lease_seconds=lease_seconds, orders=len(ids))
 
 
 async def _claim(resources: Resources, org_id: UUID, audience_id: UUID) -> list[_Order]:
-    async with resources.db.transaction(org_id) as session:
+    async with resources.db.transaction(org_id, behind=lock_name(audience_id)) as session:
         # alone for a moment: every taker that does not know of these orders has committed its call
         await session.execute(
             text(f"select {BY_KEY}, " + LOCK.format(shared="")), {"audience": str(audience_id)}
         )
+        lock_obtained(session)
         rows = await session.execute(
             text(_CLAIM),
             {"audience": audience_id, "lease": _LEASE_SECONDS, "most": BATCH_SIZE},

@@ -74,7 +74,7 @@ async def work_on(resources: Resources, org_id: UUID, message_id: UUID, *, owner
     work = _Handover(resources, held)
 
     async def renew() -> None:
-        async with resources.db.transaction(org_id) as session:
+        async with resources.db.transaction(org_id, vital=True) as session:
             if not await repository.renew(session, held, lease_seconds=lease):
                 raise FencedError
 

@@ -81,9 +81,10 @@ async def receive(session: AsyncSession, **event: Any) -> bool:
 
 # --- the inbox ------------------------------------------------------------------------------------
 
-# One worker an audience: what another one holds it is about to read, with all that came since.
+# One worker an audience: what another one holds it is about to read, with all that came since. Whoever finds
+# another one claiming leaves: what is still due then is found again within a second.
 _ALONE = text("""
-select pg_advisory_xact_lock(hashtextextended('webhook_events ' || cast(:audience as text), 0))
+select pg_try_advisory_xact_lock(hashtextextended('webhook_events ' || cast(:audience as text), 0))
 """)
 
 _CLAIM = text("""
@@ -166,7 +167,8 @@ async def claim_events(
     session: AsyncSession, audience_id: UUID, *, most: int, lease_seconds: float
 ) -> list[Event]:
     """Takes the audience's due events, oldest first; none while another worker holds some."""
-    await session.execute(_ALONE, {"audience": str(audience_id)})
+    if not await session.scalar(_ALONE, {"audience": str(audience_id)}):
+        return []
     rows = await session.execute(
         _CLAIM, {"audience": audience_id, "most": most, "lease": lease_seconds}
     )

@@ -20,6 +20,7 @@ class WebhookEndpoint(Identified, OrgScoped, Timestamped, Base):
     ``status``: ``missing`` (to be registered), ``active``, ``disabled`` (Mailchimp stopped posting; being
     repaired), ``error`` (see ``last_error``), ``removed`` (answers 410). ``renewed_at``: when Mailchimp last
     confirmed the webhook by asking the URL. ``next_check_at``: when the watchdog looks at it again.
+    ``checked_url``: the public URL that the process had which looked last; null where it had none.
     """
 
     __tablename__ = "webhook_endpoints"
@@ -42,6 +43,7 @@ class WebhookEndpoint(Identified, OrgScoped, Timestamped, Base):
     attempts: Mapped[int] = mapped_column(server_default="0")
     next_check_at: Mapped[datetime] = mapped_column(server_default=func.now())
     lease_until: Mapped[datetime | None]
+    checked_url: Mapped[str | None]
 
     __table_args__ = (
         Index("uq_webhook_endpoints_audience", "org_id", "audience_id", unique=True),

@@ -73,6 +73,7 @@ async def check_organisation(resources: Resources, org_id: UUID) -> int:
     """Looks after every endpoint that is due; answers how many. Harmless when done twice."""
     async with resources.db.transaction(org_id) as session:
         await repository.revive(session)
+        await repository.ask_changed(session)
         for used in await repository.lacking(session):
             endpoint_id, token = uuid7(), new_path_token()
             sealed = resources.keys.seal(token, context=token_context(org_id, endpoint_id))
@@ -103,6 +104,7 @@ class _Watch:
         self._org_id = org_id
         self._endpoint = endpoint
         self._actor = Actor.system(org_id, WEBHOOKS)
+        self._url = resources.settings.public_url
 
     async def forget(self) -> None:
         """Nothing can be done at Mailchimp any more: posts that still come are answered 410."""
@@ -139,7 +141,7 @@ class _Watch:
         async with self._db.transaction(self._org_id) as session:
             seconds = min(WATCHDOG_SECONDS, _FIRST_SECONDS * 2 ** min(endpoint.attempts - 1, 10))
             await repository.settle(
-                session, endpoint.id, status=status, error=error, seconds=seconds
+                session, endpoint.id, status=status, error=error, seconds=seconds, url=self._url
             )
 
     # --- what should be there ---------------------------------------------------------------------
@@ -232,8 +234,9 @@ class _Watch:
             if values:
                 await repository.write(session, endpoint.id, **values)
             await repository.settle(
-                session, endpoint.id, status="active", error=None, seconds=WATCHDOG_SECONDS
-            )
+                session, endpoint.id, status="active", error=None, seconds=WATCHDOG_SECONDS,
+                url=self._url,
+            )  # fmt: skip
             if news is None:
                 return
             await repository.ask_pull(session, endpoint.audience_id)

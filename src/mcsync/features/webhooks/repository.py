@@ -143,19 +143,25 @@ async def write(session: AsyncSession, endpoint_id: UUID, **values: Any) -> None
 
 
 async def settle(
-    session: AsyncSession, endpoint_id: UUID, *, status: str, error: str | None, seconds: float
-) -> None:
-    """The outcome of a check, and when the next one is due. A removed endpoint stays removed."""
+    session: AsyncSession, endpoint_id: UUID, *, status: str, error: str | None, seconds: float,
+    url: str | None,
+) -> None:  # fmt: skip
+    """The outcome of a check, and when the next one is due. A removed endpoint stays removed.
+
+    ``url``: the public URL that the check was made with.
+    """
     await session.execute(
         text(
             """update webhook_endpoints set status = :status, last_error = :error, lease_until = null,
-                   checked_at = clock_timestamp(), updated_at = now(),
+                   checked_at = clock_timestamp(), checked_url = :url, updated_at = now(),
                    attempts = case when cast(:error as text) is null then 0 else attempts end,
                    next_check_at = clock_timestamp() + make_interval(secs => :seconds)
                where id = :id and status <> 'removed'"""
         ),
-        {"id": endpoint_id, "status": status, "error": error, "seconds": seconds},
-    )
+        {
+            "id": endpoint_id, "status": status, "error": error, "seconds": seconds, "url": url,
+        },
+    )  # fmt: skip
 
 
 async def ask_check(session: AsyncSession, endpoint_id: UUID | None = None) -> None:
@@ -169,12 +175,52 @@ async def ask_check(session: AsyncSession, endpoint_id: UUID | None = None) -> N
     )
 
 
+_ASK_CHANGED = text("""
+update webhook_endpoints e set next_check_at = clock_timestamp(), attempts = 0
+where e.org_id = :org and e.status <> 'removed' and e.checked_at is not null
+  and (exists (select from mailchimp_connections c
+               where c.org_id = e.org_id and c.soft_deleted_at is null and c.verified_at > e.checked_at
+                 and c.verified_at <= clock_timestamp())
+       or exists (select from contact_segments s
+                  where s.audience_id = e.audience_id and s.soft_deleted_at > e.checked_at
+                    and s.soft_deleted_at <= clock_timestamp()))
+""")
+
+
+async def ask_changed(session: AsyncSession) -> None:
+    """Makes the check due of endpoints about which something changed since the last one.
+
+    Another account or key was connected, or a segment that used the audience was removed.
+    """
+    await session.execute(_ASK_CHANGED, {"org": org_of(session)})
+
+
+async def ask_elsewhere(session: AsyncSession, url: str | None) -> None:
+    """Makes the check due of endpoints that were last looked at with another public URL than this."""
+    await session.execute(
+        text(
+            """update webhook_endpoints set next_check_at = clock_timestamp(), attempts = 0
+               where org_id = :org and status <> 'removed' and checked_at is not null
+                 and checked_url is distinct from cast(:url as text)"""
+        ),
+        {"org": org_of(session), "url": url},
+    )
+
+
+async def elsewhere(session: AsyncSession, url: str | None) -> list[UUID]:
+    """Organisations with such endpoints, for a session bound to nobody."""
+    found = await session.execute(
+        text("select * from mcsync_webhooks_elsewhere(cast(:url as text))"), {"url": url}
+    )
+    return list(found.scalars())
+
+
 async def remove(session: AsyncSession, endpoint_id: UUID) -> bool:
     """From now on the endpoint answers 410; False where it did so before."""
     done = await session.execute(
         text(
             """update webhook_endpoints set status = 'removed', lease_until = null, attempts = 0,
-                   last_error = null, updated_at = now()
+                   last_error = null, checked_at = clock_timestamp(), updated_at = now()
                where id = :id and status <> 'removed'"""
         ),
         {"id": endpoint_id},
@@ -201,13 +247,23 @@ async def secrets(session: AsyncSession) -> list[WebhookEndpoint]:
 
 
 async def page(
-    session: AsyncSession, *, after: UUID | None, limit: int, list_id: str | None = None
+    session: AsyncSession,
+    *,
+    after: UUID | None,
+    limit: int,
+    watched: bool,
+    list_id: str | None = None,
 ) -> list[Any]:
-    """Endpoints with their audience and what waits in their inbox, in the order they were made."""
+    """Endpoints with their audience and what waits in their inbox, in the order they were made.
+
+    ``watched``: whether the watchdog looks at webhooks at all.
+    """
     rows = await session.execute(
         text(
             """select e.id, e.list_id as audience_id, a.name as audience_name, e.status, e.signing_secret is not null as signed,
                       e.last_event_at, e.checked_at, e.last_error,
+                      case when e.status <> 'removed' and cast(:watched as boolean)
+                           then e.next_check_at end as next_check_at,
                       case when e.previous_until > clock_timestamp() then e.previous_until end
                           as previous_until,
                       (select count(*) from webhook_events w
@@ -218,8 +274,9 @@ async def page(
                  and (cast(:list as text) is null or e.list_id = :list)
                order by e.id limit :limit"""
         ),
-        {"org": org_of(session), "after": after, "limit": limit, "list": list_id},
-    )
+        {"org": org_of(session), "after": after, "limit": limit, "list": list_id,
+         "watched": watched},
+    )  # fmt: skip
     return list(rows.all())
 
 

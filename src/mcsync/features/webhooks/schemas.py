@@ -24,18 +24,24 @@ WebhookStatus = Literal["missing", "active", "disabled", "error", "removed"]
 
 
 class WebhookView(ResponseModel):
-    """How mcsync hears of what happens in one audience. Neither URL nor secrets are ever shown."""
+    """How mcsync hears of what happens in one audience, as of `checkedAt`. Neither URL nor secrets are shown."""
 
     audience_id: AudienceId
     audience_name: str
     status: WebhookStatus = Field(
-        description="`missing`: about to be registered; `disabled`: Mailchimp stopped posting, it is being"
+        description="As of `checkedAt`. `missing`: about to be registered; `disabled`: Mailchimp stopped posting, it is being"
         " repaired; `error`: see `lastError`; `removed`: no segment uses the audience, or disconnected."
     )
     signed: bool = Field(description="Posts are signed, and refused without a valid signature.")
     waiting: int = Field(description="Posts that are stored and not worked on yet.")
     last_event_at: datetime | None
-    checked_at: datetime | None = Field(description="When the watchdog last looked at Mailchimp.")
+    checked_at: datetime | None = Field(
+        description="When the watchdog last looked at Mailchimp. Null where it has not looked yet."
+    )
+    next_check_at: datetime | None = Field(
+        description="When it looks next. Null where it does not: `removed`, or no public URL is set. What"
+        " changes here (a connection, a segment, the public URL) is looked at within seconds."
+    )
     last_error: str | None = Field(
         description="Why the last check failed, as a code: `url_not_verified` where Mailchimp cannot reach"
         " `MCSYNC_PUBLIC_URL`."
@@ -55,6 +61,7 @@ class WebhookView(ResponseModel):
                     "waiting": 0,
                     "lastEventAt": "2026-11-23T09:12:40Z",
                     "checkedAt": "2026-11-23T09:10:02Z",
+                    "nextCheckAt": "2026-11-23T09:25:02Z",
                     "lastError": None,
                     "previousUntil": None,
                 }

@@ -41,12 +41,13 @@ _FAREWELL_SECONDS: Final = 5.0
 
 
 async def list_webhooks(resources: Resources, actor: Actor, page: PageParams) -> Page[WebhookView]:
-    """Every audience's endpoint, in the order they were made."""
+    """Every audience's endpoint as of its last check, in the order they were made."""
     after = page.after(UUID)
     async with resources.db.transaction(actor.org_id) as session:
         rows = await repository.page(
-            session, after=after[0] if after else None, limit=page.limit + 1
-        )
+            session, after=after[0] if after else None, limit=page.limit + 1,
+            watched=bool(resources.settings.public_url),
+        )  # fmt: skip
     more = len(rows) > page.limit
     rows = rows[: page.limit]
     return Page[WebhookView](
@@ -83,7 +84,7 @@ async def rotate(resources: Resources, actor: Actor, list_id: str) -> WebhookVie
             diff={"audienceId": endpoint.list_id},
         )  # fmt: skip
         after_commit(session, partial(resources.jobs.ring, WEBHOOKS, actor.org_id, actor.org_id))
-        (row,) = await repository.page(session, after=None, limit=1, list_id=list_id)
+        (row,) = await repository.page(session, after=None, limit=1, watched=True, list_id=list_id)
     return _view(row)
 
 

@@ -118,7 +118,7 @@ class _Work:
         """Works on the events while nobody else does. Raises what nobody expects; they are tried again."""
 
         async def renew() -> None:
-            async with self._transaction() as session:
+            async with self._db.transaction(self._actor.org_id, vital=True) as session:
                 await inbox.renew_events(session, events, lease_seconds=_LEASE_SECONDS)
 
         async with kept_alive(renew, lease_seconds=_LEASE_SECONDS, audience=str(self._audience_id)):

@@ -1,0 +1,245 @@
+"""Redis or PostgreSQL goes away in the middle of a push: nothing is lost, and no process ends.
+
+The short story is part of the gate, the long ones of ``make chaos``.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+from redis import Redis
+
+from tests.support.installation import Installation, Process, until
+
+DOMAIN = "acme-works.com"
+OPTED_OUT = 7
+"""Who opts out in the middle of each story."""
+
+
+class Push:
+    """An installation in the middle of a push of so many calls, one after the other."""
+
+    def __init__(self, there: Installation, calls: int) -> None:
+        self.there = there
+        self.count = calls * 500
+        self.list_id = there.query("connection.listAudiences")["items"][0]["audienceId"]
+        columns = "entityType,entityId,email,optStatus,consentSource,consentGivenAt"
+        rows = (
+            f"employee,E{n},e{n}@{DOMAIN},opted_in,form,2026-01-01T00:00:00Z"
+            for n in range(self.count)
+        )
+        there.import_csv([columns, *rows])
+        segment = there.mutate(
+            "segments.create", name="All", segmentType="employee", audienceId=self.list_id
+        )
+        there.configure(latency={"baseMs": 1500, "perMemberMs": 0})
+        self.run_id = there.mutate("segments.sync", id=segment["id"])["id"]
+        self.segment_id = segment["id"]
+        until(lambda: self.done() > 0, "the push has begun", seconds=120)
+
+    def done(self) -> int:
+        """Changes that are done, as the database knows."""
+        return int(self.there.sql(f"select done from sync_runs where id = '{self.run_id}'") or 0)
+
+    def opt_out(self) -> None:
+        """Somebody opts out; a caller who is answered 503 tries again, as the answer says."""
+
+        def accepted() -> bool:
+            answer = self.there.api.post(
+                "/preferences/updateOptStatus",
+                json={
+                    "entityType": "employee", "entityId": f"E{OPTED_OUT}", "status": "opted_out",
+                    "source": "e-mail",
+                },
+            )  # fmt: skip
+            assert answer.status_code in (200, 503), answer.text
+            return answer.is_success
+
+        until(accepted, "the opt-out is accepted", seconds=120)
+
+    def ends_well(self, *, seconds: float = 240) -> None:
+        """The run ends, the audience is exact, and every process of before is there."""
+
+        def over() -> bool:
+            try:
+                state = self.there.query("segments.getRun", id=self.run_id)["status"]
+            except (AssertionError, httpx.HTTPError):
+                return False
+            assert state in ("pulling", "planning", "pushing", "succeeded"), state
+            return bool(state == "succeeded")
+
+        until(over, "the run succeeded", seconds=seconds)
+        wanted = {f"e{n}@{DOMAIN}" for n in range(self.count) if n != OPTED_OUT}
+        until(lambda: self.subscribed() == wanted, "the audience is exact", seconds=60)
+        self.there.configure(latency={"baseMs": 0, "perMemberMs": 0})
+        again = self.there.mutate("segments.sync", id=self.segment_id)["id"]
+        counts = self.there.wait_for_run(again, seconds=120)["counts"]
+        assert (counts["add"], counts["resubscribe"], counts["failed"]) == (0, 0, 0)
+        assert self.subscribed() == wanted
+        for process in (*self.there.apis, *self.there.workers):
+            assert process.running, process.name
+
+    def subscribed(self) -> set[str]:
+        """Who is subscribed at Mailchimp."""
+        members = self.there.members(self.list_id)
+        return {email for email, member in members.items() if member["status"] == "subscribed"}
+
+
+@contextmanager
+def push(folder: Path, *, calls: int) -> Iterator[Push]:
+    """A push in an installation of its own, whose database outlives a crash."""
+    settings = {"MCSYNC_SLOTS_PER_ACCOUNT": "1", "MCSYNC_LIVE_SLOTS": "1"}
+    with Installation(folder, apis=1, workers=2, env=settings, durable=True) as there:
+        yield Push(there, calls)
+
+
+def redis_away(seconds: float) -> Callable[[Push], None]:
+    def act(under: Push) -> None:
+        there = under.there
+        there.redis.stop()
+        under.opt_out()
+        time.sleep(seconds)
+        assert there.ready().json()["status"] == "degraded"
+        there.redis.start()
+
+    return act
+
+
+def redis_hangs(under: Push) -> None:
+    server = psutil.Process(under.there.redis.pid)
+    server.suspend()
+    try:
+        under.opt_out()
+        time.sleep(20)
+    finally:
+        server.resume()
+
+
+def redis_emptied(under: Push) -> None:
+    with Redis.from_url(under.there.redis.url()) as redis:
+        redis.flushall()
+    under.opt_out()
+
+
+def postgres_away(seconds: float) -> Callable[[Push], None]:
+    def act(under: Push) -> None:
+        there = under.there
+        there.crash_postgres()
+        time.sleep(seconds)
+        assert there.ready().status_code == 503
+        there.postgres.start()
+        under.opt_out()
+
+    return act
+
+
+def both_away(under: Push) -> None:
+    there = under.there
+    there.crash_postgres()
+    there.redis.stop()
+    newcomer = there.start("worker-2", "worker")
+    there.workers.append(newcomer)
+    time.sleep(10)
+    there.postgres.start()
+    there.redis.start()
+    under.opt_out()
+
+
+_TAKER = """
+import asyncio, sys, asyncpg
+async def main():
+    held = []
+    while True:
+        try:
+            held.append(await asyncpg.connect(sys.argv[1]))
+        except asyncpg.PostgresError:
+            print(len(held), flush=True)
+            await asyncio.sleep(1)
+asyncio.run(main())
+"""
+
+
+def connections_taken(under: Push) -> None:
+    """Others take every connection that the server has, and each one that comes free."""
+    url = under.there.postgres.service_url("mcsync")
+    taker = subprocess.Popen([sys.executable, "-c", _TAKER, url], stdout=subprocess.PIPE)
+    try:
+        assert taker.stdout is not None
+        taker.stdout.readline()
+        under.there.sql(
+            "select count(pg_terminate_backend(pid)) from pg_stat_activity where application_name = 'mcsync'"
+        )
+        time.sleep(20)
+    finally:
+        taker.kill()
+        taker.wait()
+        if taker.stdout is not None:
+            taker.stdout.close()
+    under.opt_out()
+
+
+LONG = {
+    "redis for 1 s": redis_away(1),
+    "redis for 60 s": redis_away(60),
+    "redis for 10 minutes": redis_away(600),
+    "redis hangs": redis_hangs,
+    "redis emptied": redis_emptied,
+    "postgres for 1 s": postgres_away(1),
+    "postgres for 60 s": postgres_away(60),
+    "both, and a worker that starts then": both_away,
+    "connections taken": connections_taken,
+}
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("story", LONG)
+def test_a_push_goes_on_after(story: str, tmp_path: Path) -> None:
+    with push(tmp_path, calls=12) as under:
+        LONG[story](under)
+        under.ends_well()
+        short_logs(under.there.workers)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_push_outlives_redis_and_postgres(tmp_path: Path) -> None:
+    with push(tmp_path, calls=5) as under:
+        there = under.there
+        there.redis.stop()
+        under.opt_out()
+        assert there.ready().json()["status"] == "degraded"
+        there.redis.start()
+        there.crash_postgres()
+        assert there.ready().status_code == 503
+        there.postgres.start()
+        under.ends_well()
+
+
+def short_logs(workers: list[Process]) -> None:
+    """An outage is told once and again each minute, not for each attempt; never as a traceback's text."""
+    for worker in workers:
+        lines = [line for line in worker.log.read_text().splitlines() if line.strip()]
+        events = [json.loads(line) for line in lines]
+        assert max(map(len, lines)) < 4_000
+        assert sum(event["level"] in ("warning", "error") for event in events) < 150
+
+
+def test_a_worker_ends_when_it_is_told_while_redis_is_away(tmp_path: Path) -> None:
+    with Installation(tmp_path, apis=1, workers=1) as there:
+        there.redis.stop()
+        worker = there.workers[0]
+        until(lambda: bool(worker.events("bell_lost")), "it noticed", seconds=60)
+        worker.send(signal.SIGTERM)
+        assert worker.process.wait(60) == 0
+        assert worker.events("worker_stopped")
