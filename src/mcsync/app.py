@@ -14,7 +14,7 @@ from starlette.types import Scope
 import mcsync
 from mcsync.core.auth.deps import identify
 from mcsync.core.auth.tokens import TokenVerifier
-from mcsync.core.logging import configure_logging
+from mcsync.core.logging import configure_logging, flush_logs
 from mcsync.core.resources import PATIENCE_SECONDS, Resources
 from mcsync.core.settings import Settings
 from mcsync.core.web import health
@@ -91,6 +91,7 @@ def create_app(settings: Settings | None = None, resources: Resources | None = N
             yield
         finally:
             await built.close()
+            flush_logs()  # SIGTERM ends the process in a way that runs nothing at exit
 
     app = FastAPI(
         title=TITLE,

@@ -397,6 +397,23 @@ class TestProcesses:
             done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
         assert done.returncode == 1
         assert "address already in use" in done.stderr
+        _all_are_log_lines(done.stderr)
+
+    @pytest.mark.parametrize(
+        "wrong", [{"MCSYNC_REDIS_URL": ""}, {"MCSYNC_MASTER_KEYS": "{k"}, {"MCSYNC_LOG_LEVEL": "x"}]
+    )
+    @pytest.mark.parametrize("command", ["api", "worker"])
+    def test_why_a_process_does_not_start_is_a_line_of_its_log(
+        self, command: str, wrong: dict[str, str], mcsync: Command
+    ) -> None:
+        done = subprocess.run(
+            [sys.executable, "-m", "mcsync", command],
+            env=os.environ | wrong, capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        lines = _all_are_log_lines(done.stderr)
+        assert [line["event"] for line in lines] == ["start_failed"]
+        assert (lines[0]["exit_code"], done.returncode) == (3, 3)
+        assert next(iter(wrong)) in lines[0]["message"]
 
     def test_a_stale_openapi_document_is_found(self, tmp_path: Path) -> None:
         file = tmp_path / "openapi.json"
@@ -407,6 +424,13 @@ class TestProcesses:
         assert runner.invoke(app, ["openapi", "--check", "--file", str(file)]).exit_code == 0
         file.write_text(document.stdout.replace("segments", "sections"))
         assert runner.invoke(app, ["openapi", "--check", "--file", str(file)]).exit_code == 6
+
+
+def _all_are_log_lines(text: str) -> list[dict[str, Any]]:
+    lines: list[dict[str, Any]] = [json.loads(line) for line in text.splitlines()]
+    for line in lines:
+        assert {"level", "timestamp", "event"} <= line.keys()
+    return lines
 
 
 def test_every_command_explains_itself() -> None:

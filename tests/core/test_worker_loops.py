@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Sequence
 
+from mcsync.core.logging import flush_logs
 from mcsync.worker import _every
 from tests.support.logs import captured_logs
 
@@ -29,6 +30,7 @@ async def _told(turns: Sequence[Exception | None]) -> list[str]:
 
     with captured_logs() as log:
         await asyncio.wait_for(_every(0.0, stopping, act), 30)
+        flush_logs()  # what came back within the minute is counted first
         lines = [json.loads(line) for line in log.getvalue().splitlines()]
     assert all(line["loop"].endswith(".act") for line in lines)
     return [line["error"] for line in lines]

@@ -7,7 +7,7 @@ import os
 import socket
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -28,7 +28,7 @@ def api(
     """Run the API. More load: more of these processes behind a proxy."""
     import uvicorn
 
-    out = Output(as_json=False)
+    out = _Service()
     explained(out, lambda: _ready().require_service())
     config = uvicorn.Config(
         "mcsync.app:create_app",
@@ -67,7 +67,7 @@ def worker(
     from mcsync import worker as process
     from mcsync.core.worker_health import PortTakenError
 
-    out = Output(as_json=False)
+    out = _Service()
     configuration = explained(out, _ready)
     explained(out, configuration.require_service)
     try:
@@ -77,11 +77,28 @@ def worker(
 
 
 def _ready() -> Settings:
-    from mcsync.core.logging import configure_logging
+    from mcsync.core.logging import configure_logging, log_everything
 
     configuration = settings()
     configure_logging(configuration)
+    log_everything()
     return configuration
+
+
+class _Service(Output):
+    """Of a process of the service: why it does not start is a line of its log, as all that it says.
+
+    At a terminal, and where the settings ask for it, it is text for people.
+    """
+
+    def fail(self, code: Exit, message: str, *, kind: str = "failed") -> NoReturn:
+        """Logs ``start_failed`` and ends the process with ``code``."""
+        from mcsync.core.logging import log_line
+
+        if sys.stderr.isatty() or os.environ.get("MCSYNC_LOG_FORMAT", "").lower() == "console":
+            super().fail(code, message, kind=kind)
+        log_line("critical", "start_failed", code=kind, message=message, exit_code=int(code))
+        raise typer.Exit(code)
 
 
 def migrate(

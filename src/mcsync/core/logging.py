@@ -7,10 +7,14 @@ they come under. It is the net below the rule that nobody logs them.
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import logging
 import re
 import sys
+import threading
 from collections.abc import Mapping
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, TextIO, cast
 
 import orjson
@@ -18,8 +22,15 @@ import structlog
 from structlog.contextvars import bind_contextvars, clear_contextvars, merge_contextvars
 from structlog.types import EventDict, Processor, WrappedLogger
 
+from mcsync.core.log_exceptions import first_line, structure_exceptions
+from mcsync.core.log_folding import Folder
+
 if TYPE_CHECKING:
     from mcsync.core.settings import Settings
+
+_log = structlog.get_logger(__name__)
+_folders: list[Folder] = []
+"""At most one: what this process counted."""
 
 _QUIET: Final = {
     "arq": logging.WARNING,  # logs the arguments of every job at INFO
@@ -111,6 +122,14 @@ class _NamedWriter(structlog.WriteLogger):
         self.name = name
 
 
+class _Handler(logging.StreamHandler[TextIO]):
+    """A record of the standard library that is only counted leaves no line."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with contextlib.suppress(structlog.DropEvent):
+            super().emit(record)
+
+
 class _StandardError:
     """Standard error as it is when a line is written: whoever redirects it may take it back again."""
 
@@ -139,14 +158,10 @@ def configure_logging(settings: Settings, *, stream: TextIO | None = None) -> No
     renderer: Processor = (
         structlog.processors.JSONRenderer(serializer=_dumps)
         if settings.log_format == "json"
-        else structlog.dev.ConsoleRenderer(colors=output.isatty())
+        else _console(colours=output.isatty())
     )
-    rendering: list[Processor] = [
-        structlog.processors.StackInfoRenderer(),
-        structlog.processors.format_exc_info,
-        redact_event,
-        renderer,
-    ]
+    folder = _folder(output, renderer)
+    rendering: list[Processor] = [structure_exceptions, redact_event, folder, renderer]
     _capture_standard_library(settings.log_level, output, shared, rendering)
     structlog.configure(
         processors=[*shared, *rendering],
@@ -158,13 +173,96 @@ def configure_logging(settings: Settings, *, stream: TextIO | None = None) -> No
     )
 
 
+def _folder(output: TextIO, renderer: Processor) -> Folder:
+    """The process's folder; one of an earlier call writes what it has counted, and ends."""
+
+    def write(line: EventDict) -> None:
+        with contextlib.suppress(ValueError):  # the stream was closed meanwhile
+            output.write(f"{renderer(None, '', line)!s}\n")
+            output.flush()
+
+    if _folders:
+        _folders.pop().close()
+    else:
+        atexit.register(flush_logs)
+    folder = Folder(write)
+    _folders.append(folder)
+    return folder
+
+
+def flush_logs() -> None:
+    """Writes the lines of what was only counted so far; done by itself when the process ends."""
+    for folder in _folders:
+        folder.flush()
+
+
+def _console(*, colours: bool) -> Processor:
+    """For people: an exception's fields in one line."""
+    render = structlog.dev.ConsoleRenderer(colors=colours)
+
+    def flat(logger: WrappedLogger, name: str, event: EventDict) -> str:
+        found = event.pop("exception", None)
+        if isinstance(found, dict):
+            frames = " < ".join(reversed(found.get("frames", [])))
+            event["exception_type"], event["exception_message"] = found["type"], found["message"]
+            event["frames"] = frames
+        elif found is not None:
+            event["exception"] = found
+        return str(render(logger, name, event))
+
+    return flat
+
+
+def log_line(level: str, event: str, **fields: object) -> None:
+    """Writes one JSON line to standard error, whether logging is set up or could not be."""
+    line: EventDict = {"event": event, **fields, "level": level, "logger": __name__}
+    line = structlog.processors.TimeStamper(fmt="iso", utc=True)(None, "", line)
+    sys.stderr.write(_dumps(redact_event(None, "", line)) + "\n")
+    sys.stderr.flush()
+
+
+def log_everything() -> None:
+    """For a process of the service: what Python itself would print becomes a line as well.
+
+    Warnings, and exceptions that nobody caught, in the main thread, another one, or a destructor.
+    """
+    logging.captureWarnings(capture=True)
+
+    def crashed(
+        kind: type[BaseException], error: BaseException, trace: TracebackType | None
+    ) -> None:
+        if issubclass(kind, KeyboardInterrupt):
+            sys.__excepthook__(kind, error, trace)
+            return
+        _log.critical("process_crashed", exc_info=error)
+
+    def thread_crashed(given: threading.ExceptHookArgs) -> None:
+        if given.exc_value is not None and not isinstance(given.exc_value, SystemExit):
+            _log.error("thread_crashed", exc_info=given.exc_value)
+
+    def ignored(given: sys.UnraisableHookArgs) -> None:
+        _log.error("exception_ignored", exc_info=given.exc_value)
+
+    sys.excepthook = crashed
+    threading.excepthook = thread_crashed
+    sys.unraisablehook = ignored
+
+
+def _template(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Of a library's record: its message before the values, by which repeated ones are known."""
+    record = event.get("_record")
+    if record is not None:
+        event["template"] = first_line(str(record.msg))
+    return event
+
+
 def _capture_standard_library(
     level: str, output: TextIO, shared: list[Processor], rendering: list[Processor]
 ) -> None:
-    handler = logging.StreamHandler(output)
+    handler = _Handler(output)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder()],
+            foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder(), _template],
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 _without_colours,
@@ -186,6 +284,9 @@ __all__ = [
     "bind_contextvars",
     "clear_contextvars",
     "configure_logging",
+    "flush_logs",
+    "log_everything",
+    "log_line",
     "redact",
     "redact_event",
 ]

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+import json
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import httpx
 import pytest
-from asyncpg.exceptions import DeadlockDetectedError, UniqueViolationError
+from asyncpg.exceptions import AdminShutdownError, DeadlockDetectedError, UniqueViolationError
 from fastapi import FastAPI
 from redis.exceptions import ConnectionError as RedisConnectionError
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from starlette.responses import StreamingResponse
 
 from mcsync import mailchimp
 from mcsync.core import errors
 from mcsync.core.crypto import UndecryptableError, UnknownKeyError
+from tests.support.organisations import Org
 
 CANARY = "canary.person@example.org"
 KEY = "0123456789abcdef0123456789abcdef-us6"
@@ -240,3 +243,41 @@ class TestRequestId:
         assert answer.headers["x-request-id"] in text
         assert "query-canary" not in text
         assert "mcs_" not in text
+
+    async def test_access_log_shows_who_called(
+        self, owner: httpx.AsyncClient, organisation: Org, onlooker: Any, log: io.StringIO
+    ) -> None:
+        answer = await owner.get("/mailchimp/audit/list")
+        replayed = {"Idempotency-Key": "the-same-one"}
+        for _ in range(2):
+            await owner.post("/mailchimp/probe/act", json={"name": "seen"}, headers=replayed)
+        lines = [json.loads(line) for line in log.getvalue().splitlines()]
+        seen = [line for line in lines if line["event"] == "request"]
+        assert seen[0]["bytes"] == len(answer.content)
+        token = await onlooker.fetchval("select id from service_tokens")
+        for line in seen:
+            assert line["org"] == str(organisation.id)
+            assert line["token_id"] == str(token)
+            assert line["client"] == "127.0.0.1"
+        assert len(seen) == 3
+
+
+async def test_a_stream_that_an_outage_cuts_off_is_no_crash(
+    app: FastAPI, anonymous: httpx.AsyncClient, log: io.StringIO
+) -> None:
+    async def rows() -> AsyncIterator[bytes]:
+        yield b"row"
+        raise _database(AdminShutdownError)
+
+    @app.get("/mailchimp/probe/stream")
+    async def stream() -> StreamingResponse:
+        return StreamingResponse(rows())
+
+    with pytest.raises(Exception, match=r".*"):  # the connection is cut: half an answer is none
+        await anonymous.get("/mailchimp/probe/stream")
+    lines = [json.loads(line) for line in log.getvalue().splitlines()]
+    assert [(line["event"], line.get("error")) for line in lines] == [
+        ("request_failed", "database_starting"),
+        ("request", None),
+    ]
+    assert CANARY not in log.getvalue()

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from contextlib import AsyncExitStack
 from typing import Any
 
 import httpx
 import pytest
 from fastapi import FastAPI
 from redis.asyncio import Redis
+from sqlalchemy import make_url
 
 from mcsync.app import create_app
 from mcsync.core.resources import Resources
@@ -184,3 +186,37 @@ class TestHealth:
         answer = await anonymous.get("/health/ready")
         assert answer.status_code == status
         assert answer.json()["migrations"] == ("ahead" if revision else "behind")
+
+    async def test_a_pool_in_use_is_busy_and_serves(
+        self, resources: Resources, anonymous: httpx.AsyncClient
+    ) -> None:
+        async with AsyncExitStack() as held:
+            for _ in range(2 * resources.settings.database_pool_size):
+                await held.enter_async_context(resources.db.engine.connect())
+            answer = await anonymous.get("/health/ready")
+            assert answer.status_code == 200
+            assert (answer.json()["status"], answer.json()["database"]) == ("degraded", "busy")
+        assert (await anonymous.get("/health/ready")).json()["status"] == "ok"
+
+    async def test_a_database_without_writes_says_so(
+        self, resources: Resources, database: str, onlooker: Any, anonymous: httpx.AsyncClient
+    ) -> None:
+        await onlooker.execute(f"alter database {database} set default_transaction_read_only = on")
+        await resources.db.engine.dispose()
+        answer = await anonymous.get("/health/ready")
+        await onlooker.execute("set default_transaction_read_only = off")
+        await onlooker.execute(f"alter database {database} reset default_transaction_read_only")
+        assert (answer.status_code, answer.json()["database"]) == (503, "read_only")
+
+    async def test_a_wrong_password_is_no_silence(
+        self, resources: Resources, database_url: str, anonymous: httpx.AsyncClient
+    ) -> None:
+        from mcsync.core.db import Database, make_engine
+
+        nobody = make_url(database_url).set(username="nobody_at_all")
+        url = nobody.render_as_string(hide_password=False)
+        db, resources.db = resources.db, Database(make_engine(url))
+        answer = await anonymous.get("/health/ready")
+        await resources.db.close()
+        resources.db = db
+        assert (answer.status_code, answer.json()["database"]) == (503, "refused")

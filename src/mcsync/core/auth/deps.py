@@ -12,7 +12,7 @@ from mcsync.core.auth.actor import Actor
 from mcsync.core.auth.scopes import Scope
 from mcsync.core.auth.tokens import TokenVerifier, with_request
 from mcsync.core.errors import ForbiddenError, UnauthenticatedError
-from mcsync.core.web.errors import request_id_of
+from mcsync.core.web.errors import ACTOR, request_id_of
 
 
 class _Bearer(HTTPBearer):
@@ -41,6 +41,7 @@ class _Bearer(HTTPBearer):
             raise UnauthenticatedError(message)
         verifier: TokenVerifier = request.app.state.tokens
         actor = await verifier.verify(token.strip())
+        request.scope[ACTOR] = actor
         if self._scope is not None and self._scope not in actor.scopes:
             message = f"This needs the scope {self._scope}."
             raise ForbiddenError(message)
@@ -67,7 +68,9 @@ async def identify(scope: AsgiScope) -> Actor | None:
                 return None
             verifier: TokenVerifier = scope["app"].state.tokens
             try:
-                return await verifier.verify(token.strip())
+                scope[ACTOR] = await verifier.verify(token.strip())
             except UnauthenticatedError:
                 return None
+            found: Actor = scope[ACTOR]
+            return found
     return None

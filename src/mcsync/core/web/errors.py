@@ -8,10 +8,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
+from socket import gaierror
 from typing import Any, Final
 
 import orjson
 import structlog
+from asyncpg import InterfaceError, PostgresError
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from redis.exceptions import RedisError
@@ -23,20 +25,17 @@ from starlette.responses import Response
 from mcsync import mailchimp
 from mcsync.core import errors
 from mcsync.core.crypto import SecretError
-from mcsync.core.db.driver import schema_changed
+from mcsync.core.db.troubles import WORDS, trouble_of
 from mcsync.core.errors import FieldProblem, McsyncError
 from mcsync.core.logging import cause_of
 from mcsync.core.web.problems import problem_kind
 
 PROBLEM_TYPE: Final = "application/problem+json"
 _RETRY_SECONDS: Final = 30
-_SOON_SECONDS: Final = 1
+_SOON_SECONDS: Final = 5
 _EXPECTED: Final = "Input should be "
 _PLAIN_NAME: Final = re.compile(r"^[A-Za-z_]{1,30}[0-9]{0,2}$")
 """A field name that may be repeated in a pointer; whatever looks otherwise could be a secret."""
-
-# SQLSTATE classes that pass by themselves: connection trouble, resources, shutdown, lost races.
-_PASSING: Final = ("08", "53", "57P", "40", "55P03", "57014")
 
 _log = structlog.get_logger(__name__)
 
@@ -115,24 +114,17 @@ def as_mcsync_error(error: Exception) -> McsyncError:
         case SecretError():
             message = "A stored secret cannot be read; an operator has to look at the master keys."
             return _InternalError(message, code="secret_unreadable")
-        case RedisError() | PoolTimeoutError() | ConnectionError():
-            return _passing(
-                "A part of the service cannot be reached just now.", _RETRY_SECONDS // 6
-            )
-        case DBAPIError() if _passes(error):
-            return _passing("The database is busy or restarting.", _SOON_SECONDS)
+        case RedisError() | PoolTimeoutError():
+            return _passing("A part of the service cannot be reached just now.", _SOON_SECONDS)
+    trouble = trouble_of(error)
+    if trouble is not None:
+        words = WORDS[trouble]
+        return errors.UnavailableError(words.detail, code=words.code, retry_after=words.retry_after)
     return _InternalError("The request could not be completed. Report the requestId if it stays.")
 
 
 def _passing(detail: str, seconds: int) -> McsyncError:
     return errors.UnavailableError(detail, retry_after=seconds)
-
-
-def _passes(error: DBAPIError) -> bool:
-    if error.connection_invalidated or schema_changed(error):
-        return True
-    state = getattr(error.orig, "sqlstate", None) or ""
-    return bool(state) and str(state).startswith(_PASSING)
 
 
 def _http(error: HTTPException) -> McsyncError:
@@ -235,17 +227,29 @@ def _plain(part: object) -> str:
     return "*"
 
 
+ACTOR: Final = "mcsync.actor"
+"""Where in the ASGI scope the caller is noted once its token is known, for the access log."""
+
+
 def request_id_of(scope: Mapping[str, Any]) -> str | None:
     """The id that the middleware gave to the request."""
     found = scope.get("mcsync.request_id")
     return found if isinstance(found, str) else None
 
 
+def log_failure(error: Exception, expected: McsyncError) -> None:
+    """One line for a request that failed for a reason that is known: ``expected``, as which ``error`` counts."""
+    trouble, kind = trouble_of(error), cause_of(error)
+    # One outage has many kinds of errors: the log tells of it under one name.
+    named = kind if trouble is None else f"database_{trouble.value}"
+    _log.warning("request_failed", code=expected.code, error=named, type=kind)
+
+
 async def handle(request: Request, error: Exception) -> Response:
     """The one exception handler."""
     expected = as_mcsync_error(error)
     if isinstance(expected, _InternalError) or expected.status == errors.UnavailableError.status:
-        _log.warning("request_failed", code=expected.code, error=cause_of(error))
+        log_failure(error, expected)
     headers = error.headers if isinstance(error, HTTPException) else None
     return problem_response(
         expected,
@@ -265,6 +269,9 @@ def install_error_handlers(app: FastAPI) -> None:
         RedisError,
         PoolTimeoutError,
         DBAPIError,
+        PostgresError,
+        InterfaceError,
         ConnectionError,
+        gaierror,
     ):
         app.add_exception_handler(kind, handle)

@@ -13,9 +13,15 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bind_contextvars, clear_contextvars
 
-from mcsync.core.errors import FieldProblem, McsyncError
+from mcsync.core.errors import FieldProblem, McsyncError, UnavailableError
 from mcsync.core.web.deps import body_limit
-from mcsync.core.web.errors import InvalidRequestError, as_mcsync_error, problem_response
+from mcsync.core.web.errors import (
+    ACTOR,
+    InvalidRequestError,
+    as_mcsync_error,
+    log_failure,
+    problem_response,
+)
 
 _REQUEST_ID: Final = re.compile(rb"^[A-Za-z0-9._:-]{8,64}$")
 _QUIET: Final = ("/health/", "/docs", "/problems")
@@ -48,10 +54,11 @@ class RequestContextMiddleware:
         clear_contextvars()
         bind_contextvars(request_id=request_id)
         began = time.perf_counter()
-        status = 0
+        status = sent = 0
 
         async def send_marked(message: Message) -> None:
-            nonlocal status
+            nonlocal status, sent
+            sent += len(message.get("body", b""))
             if message["type"] == "http.response.start":
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
@@ -67,10 +74,14 @@ class RequestContextMiddleware:
                 return
             await self.app(scope, receive, send_marked)
         except Exception as error:
-            _log.exception("request_crashed", route=_route(scope))
+            expected = as_mcsync_error(error)
+            if expected.status == UnavailableError.status:  # in the middle of a stream, mostly
+                log_failure(error, expected)
+            else:
+                _log.exception("request_crashed", route=_route(scope))
             if status:
                 raise
-            response = problem_response(as_mcsync_error(error), request_id=request_id)
+            response = problem_response(expected, request_id=request_id)
             await response(scope, receive, send_marked)
         finally:
             path = scope["path"]
@@ -81,6 +92,8 @@ class RequestContextMiddleware:
                 route=_route(scope),
                 status=status,
                 ms=round((time.perf_counter() - began) * 1000, 2),
+                bytes=sent,
+                **_caller(scope),
             )
 
 
@@ -112,6 +125,22 @@ class BodyLimitMiddleware:
             return message
 
         await self.app(scope, receive_limited, send)
+
+
+def _caller(scope: Scope) -> dict[str, str]:
+    """Who called, as far as it is known: the organisation, the token's id, the address.
+
+    The address is the one that the server believes: behind a trusted proxy, what that forwards.
+    """
+    found = {}
+    actor = scope.get(ACTOR)
+    if actor is not None:
+        found["org"] = str(actor.org_id)
+        if actor.id is not None:
+            found["token_id"] = str(actor.id)
+    if scope.get("client"):
+        found["client"] = scope["client"][0]
+    return found
 
 
 def _refusal(scope: Scope) -> McsyncError | None:

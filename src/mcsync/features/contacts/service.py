@@ -9,6 +9,7 @@ from typing import Any, Final
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
+import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 from uuid6 import uuid7
 
@@ -45,6 +46,8 @@ from mcsync.features.contacts.schemas import (
     RejectedLine,
     UpsertResult,
 )
+
+_log = structlog.get_logger(__name__)
 
 _AS_IT_IS: Final = Choice()
 PULLED: Final = "source"
@@ -159,6 +162,10 @@ async def import_file(
             entity_id=import_id,
             diff=consent_diff(counted, consent),
         )
+    _log.info(
+        "contacts_imported", org=str(actor.org_id), import_id=str(import_id), kind=intake.kind,
+        **asdict(counted), consent=_told(consent).model_dump(),
+    )  # fmt: skip
     return ImportResult(
         **asdict(counted),
         consent=_told(consent),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any, Final
 
+import structlog
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -17,6 +18,8 @@ from mcsync.features.erasure import leases, receipt, repository, stores
 from mcsync.features.erasure.models import Erasure, ErasureTarget
 from mcsync.features.erasure.subject import Subject, address_hash
 from mcsync.features.sync.planner import PLAN_LOCK
+
+_log = structlog.get_logger(__name__)
 
 _ACTOR: Final = "gdpr-erasure"
 
@@ -68,6 +71,10 @@ async def complete(
             diff={"targets": dict(Counter(t.state for t in targets if t.audience_id))},
         )  # fmt: skip
         crash_point("erasure.completing")
+    _log.info(
+        "erasure_completed", erasure=str(held.id), org=str(held.org_id), passes=len(passes),
+        targets=dict(Counter(t.state for t in targets if t.audience_id)),
+    )  # fmt: skip
 
 
 async def shared_addresses(session: AsyncSession, subject: Subject) -> list[dict[str, int]]:

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Final
 from uuid import UUID
 
+import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 from uuid6 import uuid7
 
@@ -30,6 +31,8 @@ from mcsync.features.preferences.schemas import PreferenceImportReport, Preferen
 from mcsync.features.preferences.service import PreferencesConsentSink
 
 _AS_IT_IS: Final = Choice()
+_log = structlog.get_logger(__name__)
+
 _CHANNEL: Final = "preferences.import"
 _OURS: Final = "preferences/"
 """Before the kind of a stored report, which tells it from those of contacts.import."""
@@ -87,6 +90,10 @@ async def import_file(
             session, actor, AuditAction.PREFERENCES_IMPORT, entity="preference_import",
             entity_id=import_id, diff=dict(counts),
         )  # fmt: skip
+    _log.info(
+        "preferences_imported", org=str(actor.org_id), import_id=str(import_id), kind=intake.kind,
+        **counts,
+    )  # fmt: skip
     return PreferenceImportResult(
         id=import_id,
         **counts,

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from mcsync.core.auth import Actor
 from mcsync.core.db import is_passing
+from mcsync.core.db.troubles import WORDS, Trouble, trouble_of
 from mcsync.core.errors import ConflictError
 from mcsync.core.jobs import SOURCE_PULL, FencedError, under_lease
 from mcsync.core.resources import Resources
@@ -174,6 +175,12 @@ class _Execution:
 
 def _verdict(error: Exception) -> _Failed:
     """What to tell of an error, in words that hold neither credentials nor anybody's data."""
+    if trouble_of(error) is Trouble.FULL:
+        return _Failed(
+            WORDS[Trouble.FULL].code,
+            "The disk of mcsync's own database is full; an operator must make room on it.",
+            passing=True,
+        )
     match error:
         case _Failed():
             return error

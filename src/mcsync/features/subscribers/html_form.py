@@ -30,7 +30,7 @@ from mcsync.core.errors import (
 )
 from mcsync.core.origins import browser_origin
 from mcsync.core.resources import Resources
-from mcsync.core.web.errors import as_mcsync_error, problem_response, request_id_of
+from mcsync.core.web.errors import ACTOR, as_mcsync_error, problem_response, request_id_of
 from mcsync.features.subscribers import forms, pages
 from mcsync.features.subscribers.schemas import SubscribeInput
 
@@ -112,7 +112,8 @@ async def _actor(request: Request, given: str | None) -> Actor:
             code="token_not_publishable",
         )
     verifier: TokenVerifier = request.app.state.tokens
-    return with_request(await verifier.verify(token), request_id_of(request.scope))
+    actor = request.scope[ACTOR] = await verifier.verify(token)
+    return with_request(actor, request_id_of(request.scope))
 
 
 def _allowed(resources: Resources, redirect: str) -> str:

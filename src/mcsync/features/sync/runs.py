@@ -19,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from mcsync.core.jobs import FencedError
 from mcsync.features.audiences.refusals import COLUMNS as REFUSAL_COLUMNS
+from mcsync.features.sync import run_log
 
 LIVE = ("queued", "pulling", "planning", "pushing")
 ENDED = ("succeeded", "succeeded_with_errors", "failed", "cancelled")
@@ -197,6 +198,7 @@ async def claim(
         return None
     claimed = Claimed(**row._mapping)  # noqa: SLF001 - SQLAlchemy's public name
     await _show_syncing(session, claimed, lease_seconds)
+    await run_log.began(session, run_id)
     return claimed
 
 
@@ -341,6 +343,7 @@ async def end(
         error=_json(error) if error else None,
     )
     await _show_syncing(session, run, None)
+    await run_log.ended(session, run.id, status)
 
 
 def _json(value: Mapping[str, Any]) -> str:
