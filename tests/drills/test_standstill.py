@@ -171,5 +171,5 @@ def test_a_worker_that_is_suspended_is_named_and_answers_no_probe(tmp_path: Path
         assert process.stop() == 0
         assert refused.process.wait(60) == 1
         (said,) = refused.events()
-        assert said["error"]["code"] == "port_taken"
-        assert f"127.0.0.1:{taken} cannot be opened" in said["error"]["message"]
+        assert said["code"] == "port_taken"
+        assert f"127.0.0.1:{taken} cannot be opened" in said["message"]
