@@ -24,10 +24,7 @@ COMMANDS_ONLY = {"MCSYNC_SERVICE_PASSWORD", "MCSYNC_SOURCE_URL", "MCSYNC_ORG"}
 """Variables that commands read by themselves; no process that serves has them."""
 LEFT_OUT = {"MCSYNC_MIGRATION_DATABASE_URL"}
 """Only the job that migrates has the owner's URL."""
-AGREED = {
-    "MCSYNC_CA_FILE", "MCSYNC_EGRESS_PROXY", "MCSYNC_DATABASE_POOL_OVERFLOW", "MCSYNC_TRUSTED_PROXIES",
-}  # fmt: skip
-KNOWN = FIELDS | COMMANDS_ONLY | AGREED
+KNOWN = FIELDS | COMMANDS_ONLY
 
 
 def service(name: str) -> str:
@@ -44,7 +41,7 @@ def service(name: str) -> str:
 class TestCompose:
     def test_every_setting_is_passed_on(self) -> None:
         passed = set(re.findall(r"^ {4}(MCSYNC_\w+):", service("x-service"), re.MULTILINE))
-        assert passed == (FIELDS | AGREED) - LEFT_OUT
+        assert passed == FIELDS - LEFT_OUT
 
     def test_no_unknown_name(self) -> None:
         assert set(re.findall(r"MCSYNC_[A-Z_]*[A-Z]", COMPOSE.read_text())) <= KNOWN

@@ -19,8 +19,12 @@ def api(
     host: Annotated[str, typer.Option(help="Interface to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on.")] = 8000,
     trusted_proxies: Annotated[
-        str, typer.Option(help="Addresses whose X-Forwarded-* headers are believed.")
-    ] = "127.0.0.1",
+        str | None,
+        typer.Option(
+            help="Addresses whose X-Forwarded-* headers are believed; default: MCSYNC_TRUSTED_PROXIES.",
+            show_default=False,
+        ),
+    ] = None,
     fd: Annotated[
         int | None, typer.Option(hidden=True, help="An inherited socket that listens already.")
     ] = None,
@@ -29,7 +33,8 @@ def api(
     import uvicorn
 
     out = _Service()
-    explained(out, lambda: _ready().require_service())
+    configuration = explained(out, _ready)
+    explained(out, configuration.require_service)
     config = uvicorn.Config(
         "mcsync.app:create_app",
         factory=True,
@@ -38,7 +43,7 @@ def api(
         access_log=False,  # mcsync logs requests itself, without what must not be in a log
         log_config=None,
         proxy_headers=True,
-        forwarded_allow_ips=trusted_proxies,
+        forwarded_allow_ips=trusted_proxies or configuration.trusted_proxies,
         server_header=False,
         timeout_graceful_shutdown=10,
     )

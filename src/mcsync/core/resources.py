@@ -60,11 +60,14 @@ class Resources:
         settings.require_service()
         assert settings.database_url is not None
         assert settings.redis_url is not None
-        pool_size = settings.database_pool_size
         db = Database(
-            make_engine(settings.database_url.get_secret_value(), pool_size=pool_size),
+            make_engine(
+                settings.database_url.get_secret_value(),
+                pool_size=settings.database_pool_size,
+                overflow=settings.database_pool_overflow,
+            ),
             # a worker's work waits for a connection as long as it takes; its leases must not
-            most=2 * pool_size - _VITAL if patience is None else None,
+            most=settings.most_connections - _VITAL if patience is None else None,
         )
         redis_url = settings.redis_url.get_secret_value()
         redis: Redis = Redis.from_url(
@@ -74,7 +77,10 @@ class Resources:
         memory = _MemoryOfCalls(redis, db)
         await memory.mark()
         store = RedisSlotStore(redis, recently_active=memory)
-        http = build_http()
+        proxy = settings.egress_proxy
+        http = build_http(
+            ca_file=settings.ca_file, proxy=proxy.get_secret_value() if proxy else None
+        )
         http.event_hooks["request"].append(settle_before_network)
         return cls(
             settings=settings,

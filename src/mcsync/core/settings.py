@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import base64
 import binascii
+import ssl
 from itertools import pairwise
+from pathlib import Path
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -58,7 +61,9 @@ class Settings(BaseSettings):
     redis_url: SecretStr | None = None
     """Redis or Valkey >= 7. It holds nothing that PostgreSQL cannot rebuild."""
     database_pool_size: int = Field(10, ge=1, le=200)
-    """Connections kept open by each process; as many again are opened under load."""
+    """Connections to PostgreSQL that each process keeps open."""
+    database_pool_overflow: int | None = Field(None, ge=0, le=200)
+    """Connections that each process opens beyond those under load; default: as many again."""
 
     # Secrets
     master_keys: dict[str, SecretStr] = Field(default_factory=dict)
@@ -75,6 +80,15 @@ class Settings(BaseSettings):
     """Simultaneous bulk calls to one account, over all processes. Mailchimp allows 10 in all."""
     live_slots: int = Field(2, ge=1, le=9)
     """Slots kept free of bulk work, so that an opt-out never queues behind a push."""
+
+    # The network
+    ca_file: Path | None = None
+    """A PEM file of certificate authorities that calls to Mailchimp trust beside the usual ones: a company's own."""
+    egress_proxy: SecretStr | None = None
+    """The proxy that calls to Mailchimp take: `http://user:password@host:port`. `HTTPS_PROXY` and the like are
+    ignored."""
+    trusted_proxies: str = "127.0.0.1"
+    """Addresses and networks, with commas between, whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed."""
 
     # The API
     public_url: str | None = None
@@ -202,9 +216,32 @@ class Settings(BaseSettings):
             problems.append("MCSYNC_REDIS_URL is missing: the URL of a Redis or Valkey >= 7.")
         elif not _is_redis_url(self.redis_url.get_secret_value()):
             problems.append("MCSYNC_REDIS_URL is not a URL such as redis://:password@host:6379/0.")
-        problems += self._key_problems()
+        problems += self._key_problems() + self._network_problems()
         if problems:
             raise SettingsError(problems)
+
+    @property
+    def most_connections(self) -> int:
+        """Connections to PostgreSQL that each process opens at most."""
+        overflow = self.database_pool_overflow
+        return self.database_pool_size + (self.database_pool_size if overflow is None else overflow)
+
+    def _network_problems(self) -> list[str]:
+        problems = []
+        if self.ca_file is not None:
+            try:
+                ssl.create_default_context(cafile=str(self.ca_file))
+            except (OSError, ssl.SSLError):
+                problems.append(
+                    "MCSYNC_CA_FILE is not a readable file of certificates in PEM form."
+                )
+        if self.egress_proxy is not None and not _is_proxy_url(
+            self.egress_proxy.get_secret_value()
+        ):
+            problems.append(
+                "MCSYNC_EGRESS_PROXY is not a URL such as http://user:password@host:3128."
+            )
+        return problems
 
     def _key_problems(self) -> list[str]:
         if not self.master_keys:
@@ -228,6 +265,14 @@ def _is_postgres_url(url: str) -> bool:
     except (ArgumentError, ValueError):
         return False
     return driver in {"postgresql", "postgres", "postgresql+asyncpg"}
+
+
+def _is_proxy_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def _is_redis_url(url: str) -> bool:

@@ -100,6 +100,13 @@ class TransientError(MailchimpError):
         self.outcome_unknown = outcome_unknown
 
 
+class UnsafeConnectionError(TransientError):
+    """TLS failed, or a proxy refused: nothing was sent, and the key has nothing to do with it.
+
+    The title says what is wrong and what to do, in a sentence.
+    """
+
+
 class MailchimpTimeout(TransientError):
     """No answer in time; Mailchimp may still be working on the call (MC 15)."""
 

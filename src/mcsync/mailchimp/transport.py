@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from email.utils import parsedate_to_datetime
+from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
@@ -22,6 +23,7 @@ from mcsync.mailchimp.errors import (
     MailchimpError,
     MailchimpTimeout,
     TransientError,
+    UnsafeConnectionError,
     error_from_response,
 )
 
@@ -69,21 +71,30 @@ def path(*segments: str | int) -> str:
 
 
 @functools.cache
-def _tls() -> ssl.SSLContext:
-    """The certificates that httpx trusts by itself; reading them takes 40 ms, once."""
-    return httpx.create_ssl_context(trust_env=False)
+def _tls(ca_file: Path | None = None) -> ssl.SSLContext:
+    """The authorities that httpx trusts by itself, and those of the file; reading them takes 40 ms, once."""
+    context = httpx.create_ssl_context(trust_env=False)
+    if ca_file is not None:
+        context.load_verify_locations(cafile=ca_file)
+    return context
 
 
-def build_http(max_connections: int = 100) -> httpx.AsyncClient:
+def build_http(
+    max_connections: int = 100, *, ca_file: Path | None = None, proxy: str | None = None
+) -> httpx.AsyncClient:
     """Build the HTTP client: no redirects, nothing from the environment, explicit time-outs.
 
     A redirect could carry the key to another host, a proxy variable could send it through
-    one. The caller closes the client.
+    one. `ca_file`: authorities in PEM form that are trusted too; `proxy`: the URL of the
+    proxy that every call takes. The caller closes the client.
     """
     return httpx.AsyncClient(
         follow_redirects=False,
         trust_env=False,
-        verify=_tls(),
+        verify=_tls(ca_file),
+        proxy=None
+        if proxy is None
+        else httpx.Proxy(proxy, ssl_context=_tls(ca_file) if proxy.startswith("https") else None),
         timeout=httpx.Timeout(
             connect=CONNECT_SECONDS, read=WRITE_SECONDS, write=WRITE_SECONDS, pool=WRITE_SECONDS
         ),
@@ -164,7 +175,14 @@ class Transport:
             raise MailchimpTimeout("no connection in time") from error
         except (TimeoutError, httpx.TimeoutException) as error:
             raise MailchimpTimeout("no answer in time", outcome_unknown=request.write) from error
+        except httpx.ProxyError as error:
+            raise UnsafeConnectionError(
+                "The egress proxy (MCSYNC_EGRESS_PROXY) refuses the call."
+            ) from error
         except httpx.ConnectError as error:
+            wrong = _tls_problem(error)
+            if wrong is not None:
+                raise UnsafeConnectionError(wrong) from error
             raise TransientError("cannot connect") from error
         except (httpx.HTTPError, httpx.StreamError) as error:
             raise TransientError("connection broke", outcome_unknown=request.write) from error
@@ -192,6 +210,35 @@ class Transport:
                         outcome_unknown=request.write,
                     )
             return response.status_code, response.headers, bytes(body)
+
+
+_VERIFY_NAMES: Final = {62, 63, 64}
+_VERIFY_ISSUERS: Final = {2, 18, 19, 20, 21}
+"""OpenSSL's X509_V_ERR codes."""
+
+
+def _tls_problem(error: BaseException) -> str | None:
+    """What is wrong with TLS, in words; None where the connection failed for another reason."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, ssl.SSLError):
+        cause = cause.__cause__ or cause.__context__
+    if cause is None:
+        return None
+    match getattr(cause, "verify_code", 0):
+        case 10:
+            return "The TLS certificate of Mailchimp's address has expired, or this clock is wrong."
+        case 9:
+            return "The TLS certificate of Mailchimp's address is not valid yet, or this clock is wrong."
+        case code if code in _VERIFY_NAMES:
+            return "The TLS certificate of Mailchimp's address is for another name."
+        case code if code in _VERIFY_ISSUERS:
+            return (
+                "The TLS certificate of Mailchimp's address is of an authority that is not trusted."
+                " Where a proxy of your own inspects TLS, name its authority in MCSYNC_CA_FILE."
+            )
+        case code if code:
+            return "The TLS certificate of Mailchimp's address is not trusted."
+    return "Mailchimp's address does not speak TLS as expected: something else may answer there."
 
 
 def _date(header: str | None) -> datetime | None:

@@ -332,7 +332,7 @@ async def _connection(
     from mcsync.core.errors import McsyncError
     from mcsync.features.connection import capabilities
     from mcsync.features.connection import service as connection
-    from mcsync.mailchimp import MailchimpError
+    from mcsync.mailchimp import MailchimpError, TransientError
 
     check = f"Mailchimp of {await named.of(org_id)}"
     before = time.time()
@@ -344,6 +344,10 @@ async def _connection(
         return Finding(
             check, "problem", f"no answer within {PING_SECONDS:.0f} s",
             "Try again later: Mailchimp, or all slots of the account, are busy.",
+        ), None  # fmt: skip
+    except TransientError as error:  # the key has nothing to do with it
+        return Finding(
+            check, "problem", short(error), "Try again later; docs/network.md has what TLS and proxies need."
         ), None  # fmt: skip
     except (McsyncError, MailchimpError, SecretError) as error:
         return Finding(

@@ -29,8 +29,16 @@ def asyncpg_url(url: str) -> str:
     return url
 
 
-def make_engine(url: str, *, pool_size: int = 10, application_name: str = "mcsync") -> AsyncEngine:
+def make_engine(
+    url: str,
+    *,
+    pool_size: int = 10,
+    overflow: int | None = None,
+    application_name: str = "mcsync",
+) -> AsyncEngine:
     """An engine on asyncpg for any PostgreSQL URL.
+
+    ``overflow``: connections beyond ``pool_size`` under load, by default as many again.
 
     JIT is off: it costs hundreds of milliseconds on short statements over large tables.
     Parameters are hidden from error texts, since they carry personal data.
@@ -38,7 +46,7 @@ def make_engine(url: str, *, pool_size: int = 10, application_name: str = "mcsyn
     engine = create_async_engine(
         asyncpg_url(url),
         pool_size=pool_size,
-        max_overflow=pool_size,
+        max_overflow=pool_size if overflow is None else overflow,
         hide_parameters=True,
         connect_args={
             "connection_class": OrgConnection,

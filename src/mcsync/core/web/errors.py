@@ -155,6 +155,10 @@ def _mailchimp(error: mailchimp.MailchimpError) -> McsyncError:
             return errors.UnavailableError(
                 message, code="mailchimp_busy", retry_after=wait, extra={**upstream}
             )
+        case mailchimp.UnsafeConnectionError():
+            return errors.UnavailableError(
+                error.title, code="mailchimp_unavailable", retry_after=wait, extra={**upstream}
+            )
         case mailchimp.TransientError():
             message = "Mailchimp cannot be reached, or is in trouble itself."
             return errors.UnavailableError(

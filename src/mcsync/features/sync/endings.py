@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from mcsync.core.db import is_passing
 from mcsync.features.sync import tags
 from mcsync.features.sync.lanes import WeatherError
-from mcsync.mailchimp import MailchimpError, ThrottledError, TransientError
+from mcsync.mailchimp import MailchimpError, ThrottledError, TransientError, UnsafeConnectionError
 
 
 class HandOver(Exception):
@@ -54,6 +54,8 @@ def verdict_on(error: Exception) -> Verdict:
             "The audience has a tag of this segment's name that mcsync did not make. Rename the"
             " segment, or the tag at Mailchimp.",
         )
+    if isinstance(error, UnsafeConnectionError):
+        return Verdict("mailchimp_unavailable", f"{error.title} Trying again.", passing=True)
     if isinstance(error, (WeatherError, TransientError, ThrottledError)):
         return Verdict(
             "mailchimp_unavailable", "Mailchimp could not be reached; trying again.", passing=True
