@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 
 import pytest
+
+ELSEWHERE = {
+    "MCSYNC_DATABASE_URL": "no url at all",
+    "MCSYNC_MASTER_KEYS": "neither keys",
+    "MCSYNC_SLOTS_PER_ACCOUNT": "99",
+    "MCSYNC_LOG_LEVEL": "SHOUT",
+    "MCSYNC_ORG": "Somebody else",
+    "MCSYNC_ODD": "1",
+}
+"""A shell that is set up for another installation, and badly."""
 
 
 @pytest.mark.e2e
@@ -19,6 +30,7 @@ def test_the_demo_comes_true() -> None:
         text=True,
         check=False,
         timeout=230,
+        env=dict(os.environ) | ELSEWHERE,
     )
     assert done.returncode == 0, done.stderr
     story = json.loads(done.stdout)

@@ -76,7 +76,7 @@ class Stack(Calls):
         self.process = subprocess.Popen(
             [sys.executable, "-m", "mcsync", "dev", "--json", "--data-dir", str(data_dir), "--port", "0",
              *options],
-            stdout=subprocess.PIPE, stderr=self._errors, text=True, env={**os.environ, **(env or {})},
+            stdout=subprocess.PIPE, stderr=self._errors, text=True, env=_outside() | dict(env or {}),
         )  # fmt: skip
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
@@ -109,6 +109,11 @@ class Stack(Calls):
             p for p in psutil.Process(self.process.pid).children(recursive=True)
             if _arguments(p)[-1:] == ["worker"]
         ]  # fmt: skip
+
+
+def _outside() -> dict[str, str]:
+    """The environment without settings: the shell of the test run may be set up for something else."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("MCSYNC_")}
 
 
 def _arguments(process: psutil.Process) -> list[str]:

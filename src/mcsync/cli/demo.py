@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import tempfile
 import time
 from collections import Counter
@@ -44,6 +45,8 @@ def demo(
 
     out = Output(as_json)
     out.json = as_json
+    for name in [name for name in os.environ if name.startswith("MCSYNC_")]:
+        del os.environ[name]  # the shell may be set up for another installation
     source = file or example_contacts()
     if source is None or not source.is_file():
         out.fail(Exit.NOT_CONFIGURED, "The example contacts are missing: give a file with --file.")

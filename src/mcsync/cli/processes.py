@@ -14,6 +14,13 @@ import typer
 from mcsync.cli.console import AsJson, Exit, Output, explained, quiet_logs, settings
 from mcsync.core.settings import Settings
 
+IKnow = Annotated[
+    bool,
+    typer.Option(
+        "--i-know", help="Start as a role that row-level security does not bind (owner, superuser)."
+    ),
+]
+
 
 def api(
     host: Annotated[str, typer.Option(help="Interface to listen on.")] = "127.0.0.1",
@@ -25,6 +32,7 @@ def api(
             show_default=False,
         ),
     ] = None,
+    i_know: IKnow = False,
     fd: Annotated[
         int | None, typer.Option(hidden=True, help="An inherited socket that listens already.")
     ] = None,
@@ -32,9 +40,11 @@ def api(
     """Run the API. More load: more of these processes behind a proxy."""
     import uvicorn
 
+    from mcsync.core.start import require_start
+
     out = _Service()
     configuration = explained(out, _ready)
-    explained(out, configuration.require_service)
+    explained(out, lambda: require_start(configuration, "api", os.environ, any_role=i_know))
     config = uvicorn.Config(
         "mcsync.app:create_app",
         factory=True,
@@ -67,14 +77,16 @@ def worker(
             help="Answer /health/live and /health/ready at this port; 0 takes a free one.",
         ),
     ] = None,
+    i_know: IKnow = False,
 ) -> None:
     """Run a worker: syncs, orders, cron jobs. More load: more of these processes."""
     from mcsync import worker as process
+    from mcsync.core.start import require_start
     from mcsync.core.worker_health import PortTakenError
 
     out = _Service()
     configuration = explained(out, _ready)
-    explained(out, configuration.require_service)
+    explained(out, lambda: require_start(configuration, "worker", os.environ, any_role=i_know))
     try:
         explained(out, lambda: process.run(configuration, host=host, port=port))
     except PortTakenError as error:

@@ -228,6 +228,11 @@ class Settings(BaseSettings):
 
     def _network_problems(self) -> list[str]:
         problems = []
+        if self.public_url is not None and not _is_public_url(self.public_url):
+            problems.append(
+                "MCSYNC_PUBLIC_URL is not an https address such as https://mcsync.example.com: Mailchimp"
+                " would send personal data to it unencrypted."
+            )
         if self.ca_file is not None:
             try:
                 ssl.create_default_context(cafile=str(self.ca_file))
@@ -265,6 +270,17 @@ def _is_postgres_url(url: str) -> bool:
     except (ArgumentError, ValueError):
         return False
     return driver in {"postgresql", "postgres", "postgresql+asyncpg"}
+
+
+def _is_public_url(url: str) -> bool:
+    """Whether it is https, or of this machine."""
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+    except ValueError:
+        return False
+    here = host in {"localhost", "::1"} or host.startswith("127.")
+    return bool(host) and (parts.scheme == "https" or (parts.scheme == "http" and here))
 
 
 def _is_proxy_url(url: str) -> bool:
