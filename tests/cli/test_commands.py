@@ -73,6 +73,24 @@ def _role(superuser_url: str, name: str) -> str:
 
 
 class TestOrganisationsAndTokens:
+    def test_a_name_is_a_name(self, mcsync: Command) -> None:
+        made = mcsync("org", "create", "  Nordlicht ")
+        assert made["name"] == "Nordlicht"
+        for name in ("", " ", "a\nb", "x" * 201, made["id"]):
+            assert mcsync("org", "create", name, code=4)["error"]["code"] == "invalid_name"
+        decomposed = "Cafe\u0301"
+        assert mcsync("org", "create", decomposed)["name"] == "Caf\u00e9"
+        assert mcsync("org", "create", "CAF\u00c9", code=4)["error"]["code"] == "name_taken"
+
+    def test_an_organisation_is_renamed(self, mcsync: Command) -> None:
+        made = mcsync("org", "create", "Nordlicht")
+        mcsync("org", "create", "Globex")
+        assert mcsync("org", "rename", "nordlicht", "Aurora") == made | {"name": "Aurora"}
+        assert mcsync("org", "rename", "Aurora", "globex", code=4)["error"]["code"] == "name_taken"
+        assert mcsync("org", "rename", "Nordlicht", "X", code=4)["error"]["code"] == "organisation_not_found"
+        assert mcsync("org", "rename", made["id"], " ", code=4)["error"]["code"] == "invalid_name"
+        assert sorted(row["name"] for row in mcsync("org", "list")) == ["Aurora", "Globex"]
+
     def test_an_organisation_gets_a_token_that_ends_when_revoked(self, mcsync: Command) -> None:
         made = mcsync("org", "create", "Nordlicht")
         assert [row["name"] for row in mcsync("org", "list")] == ["Nordlicht"]

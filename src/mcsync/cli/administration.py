@@ -15,6 +15,9 @@ from mcsync.core.auth.organisations import (
     get_organisation,
     organisation_ids,
 )
+from mcsync.core.auth.organisations import (
+    rename_organisation as rename,
+)
 from mcsync.core.auth.tokens import IssuedToken, issue_token, list_tokens, revoke_token
 from mcsync.core.db.platform import Organisation, ServiceToken
 from mcsync.core.errors import BadRequestError, NotFoundError
@@ -34,7 +37,7 @@ def operator(org_id: UUID) -> Actor:
 
 
 async def new_organisation(resources: Resources, name: str) -> Organisation:
-    """A new tenant. Raises ``ConflictError`` (``name_taken``)."""
+    """A new tenant. Raises ``BadRequestError`` (``invalid_name``) and ``ConflictError`` (``name_taken``)."""
     org_id = uuid7()
     async with resources.db.transaction(org_id) as session:
         organisation = await create_organisation(session, resources.keys, name=name)
@@ -46,6 +49,21 @@ async def new_organisation(resources: Resources, name: str) -> Organisation:
             entity_id=org_id,
         )
     return organisation
+
+
+async def rename_organisation(resources: Resources, wanted: str, name: str) -> Organisation:
+    """Gives an organisation another name. Raises as :func:`choose_organisation`, and for a name that cannot be."""
+    chosen = await choose_organisation(resources, wanted)
+    async with resources.db.transaction(chosen.id) as session:
+        renamed = await rename(session, name)
+        audit.record(
+            session,
+            operator(chosen.id),
+            AuditAction.ORGANISATION_RENAME,
+            entity="organisation",
+            entity_id=chosen.id,
+        )
+    return renamed
 
 
 async def organisations(resources: Resources) -> list[Organisation]:

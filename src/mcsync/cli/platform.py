@@ -34,6 +34,25 @@ def org_create(
     out.result(made, lambda c: c.print(f"Made organisation {made['name']!r}: {made['id']}"))
 
 
+@org.command("rename")
+def org_rename(
+    wanted: Annotated[str, typer.Argument(metavar="ORG", help="Its name or id.")],
+    name: Annotated[str, typer.Argument(help="The new name.")],
+    as_json: AsJson = False,
+) -> None:
+    """Give an organisation another name. Its id, tokens and data stay as they are."""
+    out = Output(as_json)
+
+    async def work(resources: Resources) -> dict[str, Any]:
+        renamed = await administration.rename_organisation(resources, wanted, name)
+        return {"id": str(renamed.id), "name": renamed.name}
+
+    renamed = run(out, work)
+    out.result(
+        renamed, lambda c: c.print(f"It is {renamed['name']!r} from now on: {renamed['id']}")
+    )
+
+
 @org.command("list")
 def org_list(as_json: AsJson = False) -> None:
     """List all organisations."""

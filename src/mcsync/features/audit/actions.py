@@ -64,6 +64,7 @@ class AuditAction(StrEnum):
     TRANSACTIONAL_RESEND = "transactional.resend"
     TRANSACTIONAL_UNCONFIRMED = "transactional.unconfirmed"
     ORGANISATION_CREATE = "organisation.create"
+    ORGANISATION_RENAME = "organisation.rename"
     TOKEN_CREATE = "token.create"  # noqa: S105 - an action, not a secret
     TOKEN_REVOKE = "token.revoke"  # noqa: S105 - an action, not a secret
     KEYS_ROTATE = "keys.rotate"
