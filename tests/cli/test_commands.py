@@ -87,7 +87,10 @@ class TestOrganisationsAndTokens:
         mcsync("org", "create", "Globex")
         assert mcsync("org", "rename", "nordlicht", "Aurora") == made | {"name": "Aurora"}
         assert mcsync("org", "rename", "Aurora", "globex", code=4)["error"]["code"] == "name_taken"
-        assert mcsync("org", "rename", "Nordlicht", "X", code=4)["error"]["code"] == "organisation_not_found"
+        assert (
+            mcsync("org", "rename", "Nordlicht", "X", code=4)["error"]["code"]
+            == "organisation_not_found"
+        )
         assert mcsync("org", "rename", made["id"], " ", code=4)["error"]["code"] == "invalid_name"
         assert sorted(row["name"] for row in mcsync("org", "list")) == ["Aurora", "Globex"]
 
