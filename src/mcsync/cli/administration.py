@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
+import unicodedata
 from collections.abc import Collection
 from datetime import datetime
+from typing import Final
 from uuid import UUID
 
 from uuid6 import uuid7
@@ -36,11 +39,31 @@ def operator(org_id: UUID) -> Actor:
     return Actor.cli(org_id, label)
 
 
+MOST_LETTERS: Final = 200
+
+
+def checked_name(name: str) -> str:
+    """The name as it is kept: in one Unicode form (NFC), without blanks around it.
+
+    Raises ``BadRequestError`` (``invalid_name``) for one that is blank, longer than 200 letters, holds control
+    characters, or looks like an id.
+    """
+    kept = unicodedata.normalize("NFC", name).strip()
+    if not kept or len(kept) > MOST_LETTERS or any(unicodedata.category(c)[0] == "C" for c in kept):
+        message = f"A name has 1 to {MOST_LETTERS} letters, and no control characters."
+        raise BadRequestError(message, code="invalid_name")
+    with contextlib.suppress(ValueError):
+        UUID(kept)
+        message = "A name must not look like an id: commands take either."
+        raise BadRequestError(message, code="invalid_name")
+    return kept
+
+
 async def new_organisation(resources: Resources, name: str) -> Organisation:
     """A new tenant. Raises ``BadRequestError`` (``invalid_name``) and ``ConflictError`` (``name_taken``)."""
     org_id = uuid7()
     async with resources.db.transaction(org_id) as session:
-        organisation = await create_organisation(session, resources.keys, name=name)
+        organisation = await create_organisation(session, resources.keys, name=checked_name(name))
         audit.record(
             session,
             operator(org_id),
@@ -55,7 +78,7 @@ async def rename_organisation(resources: Resources, wanted: str, name: str) -> O
     """Gives an organisation another name. Raises as :func:`choose_organisation`, and for a name that cannot be."""
     chosen = await choose_organisation(resources, wanted)
     async with resources.db.transaction(chosen.id) as session:
-        renamed = await rename(session, name)
+        renamed = await rename(session, checked_name(name))
         audit.record(
             session,
             operator(chosen.id),
