@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mcsync.cli.console import AsJson, Exit, Output, explained, quiet_logs, settings
+from mcsync.cli.console import (
+    AsJson,
+    Exit,
+    Output,
+    ServiceRole,
+    explained,
+    quiet_logs,
+    settings,
+)
 
 if TYPE_CHECKING:
     from mcsync.core.db.dump import Backup
@@ -48,13 +56,7 @@ def backup(
 
 def restore(
     file: Annotated[Path, typer.Argument(help="A file that `mcsync backup` wrote.")],
-    service_role: Annotated[
-        str | None,
-        typer.Option(
-            help="A login role that the service uses: is made with the password in"
-            " MCSYNC_SERVICE_PASSWORD if it does not exist, and put into the group mcsync_app."
-        ),
-    ] = None,
+    service_role: ServiceRole = None,
     pg_bin: PgBin = None,
     as_json: AsJson = False,
 ) -> None:
@@ -77,9 +79,8 @@ def restore(
         return made
 
     made = _done(out, work)
-    state = "current" if made.revision == migrations.head() else "ahead"
-    if state == "ahead" and made.revision in migrations.revisions():
-        state = "behind"
+    found = migrations.compared(made.revision)
+    state = "current" if found == "ok" else found
     out.result(
         {"file": str(made.file), "revision": made.revision, "state": state},
         lambda c: c.print(f"Restored {made.file}: the database is at revision {made.revision}."),

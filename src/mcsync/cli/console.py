@@ -48,6 +48,13 @@ class Exit(IntEnum):
 AsJson = Annotated[
     bool, typer.Option("--json", help="Print JSON (the default when not on a terminal).")
 ]
+ServiceRole = Annotated[
+    str | None,
+    typer.Option(
+        help="A login role that the service uses: is made with the password in"
+        " MCSYNC_SERVICE_PASSWORD if it does not exist, and put into the group mcsync_app."
+    ),
+]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask whether it is meant.")]
 OrgOption = Annotated[
     str | None,

@@ -11,7 +11,15 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from mcsync.cli.console import AsJson, Exit, Output, explained, quiet_logs, settings
+from mcsync.cli.console import (
+    AsJson,
+    Exit,
+    Output,
+    ServiceRole,
+    explained,
+    quiet_logs,
+    settings,
+)
 from mcsync.core.settings import Settings
 
 IKnow = Annotated[
@@ -119,13 +127,7 @@ class _Service(Output):
 
 
 def migrate(
-    service_role: Annotated[
-        str | None,
-        typer.Option(
-            help="A login role that the service uses: is made with the password in"
-            " MCSYNC_SERVICE_PASSWORD if it does not exist, and put into the group mcsync_app."
-        ),
-    ] = None,
+    service_role: ServiceRole = None,
     wait: Annotated[
         int,
         typer.Option(

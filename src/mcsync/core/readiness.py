@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, c
 from sqlalchemy.pool import NullPool, Pool, QueuePool
 
 from mcsync.core.db import migrations as schema
+from mcsync.core.db.inspection import spill
 from mcsync.core.db.troubles import Trouble, disk_has_room, disk_suspected, trouble_of
 from mcsync.core.resources import Resources
 
@@ -28,11 +29,7 @@ RedisState = Literal["ok", "loading", "read_only", "full", "refused", "unreachab
 _SECONDS: Final = 1.0
 _PROBE_KEY: Final = "mcsync:readiness"
 
-_SPILL: Final = text(
-    "select max(n) from (select row_number() over (order by md5(g::text)) as n"
-    " from generate_series(1, 8000) g) sorted"
-)
-"""Needs more memory than ``work_mem`` of 64 kB, so that the server writes it to its disk."""
+_SPILLED_ROWS: Final = 8_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,13 +110,13 @@ def _in_use(pool: Pool) -> bool:
 
 async def _ask(connection: AsyncConnection) -> tuple[DatabaseState, MigrationState]:
     read_only = await connection.scalar(text("select current_setting('transaction_read_only')"))
-    migrations: MigrationState = compared(await schema.current(AsyncSession(connection)))
+    session = AsyncSession(connection)
+    migrations: MigrationState = schema.compared(await schema.current(session))
     if read_only == "on":
         return "read_only", migrations
     if disk_suspected():
         try:
-            await connection.execute(text("set local work_mem = '64kB'"))
-            await connection.execute(_SPILL)
+            await spill(session, rows=_SPILLED_ROWS)
         except Exception as error:
             if trouble_of(error) is Trouble.FULL:
                 return "full", migrations
@@ -131,13 +128,6 @@ async def _ask(connection: AsyncConnection) -> tuple[DatabaseState, MigrationSta
 def _word(error: BaseException) -> DatabaseState:
     found = trouble_of(error)
     return "unreachable" if found is None else found.value
-
-
-def compared(revision: str | None) -> MigrationState:
-    """How the database's revision stands to the one that this version needs; ``None``: it has none."""
-    if revision == schema.head():
-        return "ok"
-    return "behind" if revision is None or revision in schema.revisions() else "ahead"
 
 
 async def check_redis(resources: Resources) -> RedisState:

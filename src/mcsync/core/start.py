@@ -10,13 +10,11 @@ import difflib
 import re
 from collections.abc import Iterable, Mapping
 from typing import Final, Literal
-from uuid import UUID
 
-from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncSession
 
-from mcsync.core.crypto import KeyRing, SecretError, hash_key_context
+from mcsync.core.auth.organisations import opens_hash_key
+from mcsync.core.crypto import KeyRing
 from mcsync.core.db import Database, make_engine, migrations
 from mcsync.core.db.inspection import ServerAndRole, sealed_keys, server_and_role
 from mcsync.core.settings import Settings, SettingsError
@@ -71,11 +69,11 @@ async def _of_database(settings: Settings, kind: Kind, *, any_role: bool) -> lis
         async with asyncio.timeout(_SECONDS):
             async with db.system() as session:
                 about = await server_and_role(session)
-                problems = [] if any_role else _of_role(about, await _owns(session))
+                problems = [] if any_role else _of_role(about)
                 if not about.migrated or not about.in_service_group:
                     return problems  # nothing else can be read; readiness and doctor say why
                 at = await migrations.current(session)
-            if kind == "worker" and at != migrations.head() and at in migrations.revisions():
+            if kind == "worker" and at is not None and migrations.compared(at) == "behind":
                 problems.append(
                     f"The database is at revision {at}, and this worker needs {migrations.head()}:"
                     " run `mcsync migrate`."
@@ -89,34 +87,14 @@ async def _of_database(settings: Settings, kind: Kind, *, any_role: bool) -> lis
         await engine.dispose()
 
 
-async def _owns(session: AsyncSession) -> bool:
-    """Whether the role owns the tables: it could turn row-level security off."""
-    return bool(
-        await session.scalar(
-            text(
-                "select exists (select from pg_class where oid = to_regclass('contacts')"
-                " and pg_has_role(current_user, relowner, 'member'))"
-            )
-        )
-    )
-
-
-def _of_role(about: ServerAndRole, owner: bool) -> list[str]:
-    wrong = (
-        "is a superuser"
-        if about.superuser
-        else "is free of row-level security (BYPASSRLS)"
-        if about.bypasses_rls
-        else "owns the tables"
-        if owner
-        else None
-    )
+def _of_role(about: ServerAndRole) -> list[str]:
+    wrong = f"is {about.unbound}" if about.unbound else "owns the tables" if about.owner else None
     if wrong is None:
         return []
     return [
         (
-            f"The role {about.role} of MCSYNC_DATABASE_URL {wrong}, so that nothing keeps organisations apart."
-            " Use a role of its own: `mcsync migrate --service-role mcsync_service` makes one"
+            f"The role {about.role} of MCSYNC_DATABASE_URL {wrong}, so that nothing keeps organisations"
+            " apart. Use a role of its own: `mcsync migrate --service-role mcsync_service` makes one"
             " (`--i-know` starts all the same)."
         )
     ]
@@ -133,23 +111,9 @@ async def _of_keys(db: Database, keys: KeyRing) -> list[str]:
                 f"MCSYNC_MASTER_KEYS lacks the key {one.key}, under which {one.secrets} stored secrets"
                 " are sealed. Put it back."
             )
-        elif not await _opens(db, keys, one.key, one.sample):
+        elif await opens_hash_key(db, keys, one) is False:
             problems.append(
                 f"The key {one.key} of MCSYNC_MASTER_KEYS is not the one under which {one.secrets} stored"
                 " secrets are sealed. Put the right one back."
             )
     return problems
-
-
-async def _opens(db: Database, keys: KeyRing, key: str, org_id: UUID) -> bool:
-    async with db.transaction(org_id) as session:
-        sealed = await session.scalar(
-            text("select hash_key from organisations where id = :org"), {"org": org_id}
-        )
-    if sealed is None or keys.key_id(sealed) != key:
-        return True  # its hash key says nothing of this key
-    try:
-        keys.open(sealed, context=hash_key_context(org_id))
-    except SecretError:
-        return False
-    return True

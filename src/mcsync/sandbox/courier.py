@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 import time
 import urllib.parse
 from collections import deque
@@ -11,6 +10,8 @@ from collections.abc import Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
 
 import httpx
+
+from mcsync.sandbox.outgoing import webhook_client
 
 from .hook_events import posts_of
 from .webhooks import DELIVERED, DROPPED, HELD, LOST, PENDING, Attempt, Delivery, Webhook
@@ -216,10 +217,7 @@ class Courier:
         self, method: str, url: str, headers: dict[str, str], body: bytes | None
     ) -> tuple[int, str]:
         if self._client is None:
-            # OpenSSL's own choice of authorities: SSL_CERT_FILE can name one that was made for a rehearsal.
-            self._client = httpx.AsyncClient(
-                trust_env=False, follow_redirects=False, verify=ssl.create_default_context()
-            )
+            self._client = webhook_client()
         seconds = self.world.config.webhooks.timeout_seconds
         try:
             async with asyncio.timeout(seconds):

@@ -83,6 +83,7 @@ async def _disk(resources: Resources) -> Finding:
     from sqlalchemy.exc import DBAPIError
 
     from mcsync.core.db import inspection
+    from mcsync.core.db.troubles import sqlstate_of
 
     try:
         async with asyncio.timeout(PATIENCE), resources.db.system() as session:
@@ -93,7 +94,7 @@ async def _disk(resources: Resources) -> Finding:
             "Look at the load of its disk.",
         )  # fmt: skip
     except DBAPIError as error:
-        if str(getattr(error.orig, "sqlstate", "")).startswith("53"):
+        if (sqlstate_of(error) or "").startswith("53"):
             return Finding("disk", "problem", short(error), _what_to_do(error))
         raise
     return Finding("disk", "ok", "PostgreSQL has room to write")
@@ -106,7 +107,9 @@ def _why_not(error: Exception) -> str:
 
 
 def _what_to_do(error: Exception) -> str:
-    state = str(getattr(getattr(error, "orig", None), "sqlstate", None) or "")
+    from mcsync.core.db.troubles import sqlstate_of
+
+    state = sqlstate_of(error) or ""
     if state == "53300":
         return (
             "Raise max_connections, or lower MCSYNC_DATABASE_POOL_SIZE or the number of processes."
@@ -117,10 +120,9 @@ def _what_to_do(error: Exception) -> str:
 
 
 def _role(about: ServerAndRole) -> Finding:
-    if about.superuser or about.bypasses_rls:
-        kind = "a superuser" if about.superuser else "free of row-level security (BYPASSRLS)"
+    if about.unbound:
         return Finding(
-            "role", "problem", f"{about.role} is {kind}: one organisation could see another's rows",
+            "role", "problem", f"{about.role} is {about.unbound}: one organisation could see another's rows",
             "Use a role of its own in MCSYNC_DATABASE_URL: mcsync migrate --service-role mcsync_service",
         )  # fmt: skip
     if about.migrated and not about.in_service_group:
@@ -133,13 +135,14 @@ def _migrations(at: str | None) -> Finding:
     from mcsync.core.db import migrations
 
     head = migrations.head()
-    if at == head:
-        return Finding("migrations", "ok", f"at {head}")
-    if at is not None and at not in migrations.revisions():
-        return Finding(
-            "migrations", "warning", f"at {at}, which a newer version of mcsync made",
-            "Bring this installation to that version as well.",
-        )  # fmt: skip
+    match migrations.compared(at):
+        case "ok":
+            return Finding("migrations", "ok", f"at {head}")
+        case "ahead":
+            return Finding(
+                "migrations", "warning", f"at {at}, which a newer version of mcsync made",
+                "Bring this installation to that version as well.",
+            )  # fmt: skip
     return Finding("migrations", "problem", f"at {at or 'nothing'}, not {head}", "mcsync migrate")
 
 

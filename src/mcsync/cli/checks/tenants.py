@@ -80,18 +80,17 @@ async def _key(resources: Resources, one: SealedUnder) -> Finding:
 
 async def _opens(resources: Resources, one: SealedUnder) -> bool:
     """Whether what one organisation has under the key opens: its hash key, else the first of its secrets."""
-    from mcsync.core.auth.organisations import get_organisation
-    from mcsync.core.crypto import SecretError, hash_key_context
+    from mcsync.core.auth.organisations import opens_hash_key
+    from mcsync.core.crypto import SecretError
+
+    found = await opens_hash_key(resources.db, resources.keys, one)
+    if found is not None:
+        return found
+    from mcsync.cli.keys import secrets_of  # which needs every feature
 
     opened = 0
     async with resources.db.transaction(one.sample) as session:
         try:
-            owner = await get_organisation(session)
-            if owner is not None and resources.keys.key_id(owner.hash_key) == one.key:
-                resources.keys.open(owner.hash_key, context=hash_key_context(one.sample))
-                return True
-            from mcsync.cli.keys import secrets_of  # which needs every feature
-
             async for envelope, context in secrets_of(session, one.sample):
                 if resources.keys.key_id(envelope) == one.key:
                     resources.keys.open(envelope, context=context)

@@ -8,8 +8,9 @@ from sqlalchemy import select, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from mcsync.core.crypto import KeyRing, new_hash_key
+from mcsync.core.crypto import KeyRing, SecretError, hash_key_context, new_hash_key
 from mcsync.core.db import Database, org_of
+from mcsync.core.db.inspection import SealedUnder
 from mcsync.core.db.platform import Organisation
 from mcsync.core.errors import ConflictError
 
@@ -65,3 +66,21 @@ async def get_organisation(session: AsyncSession) -> Organisation | None:
     """The session's organisation."""
     found = await session.scalars(select(Organisation).where(Organisation.id == org_of(session)))
     return found.one_or_none()
+
+
+async def opens_hash_key(db: Database, keys: KeyRing, sealed: SealedUnder) -> bool | None:
+    """Whether the master key opens the hash key of an organisation that has secrets under it.
+
+    None where that hash key is under another key, and so says nothing of this one.
+    """
+    async with db.transaction(sealed.sample) as session:
+        owner = await get_organisation(session)
+    if owner is None:
+        return None
+    try:
+        if keys.key_id(owner.hash_key) != sealed.key:
+            return None
+        keys.open(owner.hash_key, context=hash_key_context(sealed.sample))
+    except SecretError:
+        return False
+    return True

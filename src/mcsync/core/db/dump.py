@@ -13,6 +13,7 @@ import re
 import tempfile
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -154,7 +155,7 @@ def restore(url: str, file: Path, *, pg_bin: Path | None = None) -> Backup:
     ]
     owners = [f"alter function public.{f['signature']} owner to {f['owner']}" for f in functions]
     target = libpq_target(url)
-    asyncio.run(_with(url, _prepare))
+    asyncio.run(_with(url, partial(_prepare, major=major)))
     run_tool(
         tool,
         ["--single-transaction", "--exit-on-error", "--no-owner", "--no-password",
@@ -256,13 +257,10 @@ async def _contents(connection: AsyncConnection) -> tuple[int, list[str]]:
     return int(major or 0), [str(name) for name in found]
 
 
-async def _prepare(connection: AsyncConnection) -> None:
-    """Makes the groups that grants, policies and owners in the backup name."""
-    version = await connection.scalar(
-        text("select current_setting('server_version_num')::int / 10000")
-    )
+async def _prepare(connection: AsyncConnection, *, major: int) -> None:
+    """Makes the groups that grants, policies and owners in the backup name; ``major``: the server's version."""
     # From 16 on, whoever makes a role is a member of it that may not become it.
-    right = "set" if int(version or 0) >= _SET_OPTION_SINCE else "member"
+    right = "set" if major >= _SET_OPTION_SINCE else "member"
     for role in GROUPS:
         await connection.exec_driver_sql(f"""
             do $$

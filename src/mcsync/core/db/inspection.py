@@ -21,6 +21,15 @@ class ServerAndRole:
     in_service_group: bool
     migrated: bool
     """Whether there is a database of mcsync at all; a role outside the group cannot read more of it."""
+    owner: bool
+    """Whether the role owns the tables, so that it could turn row-level security off."""
+
+    @property
+    def unbound(self) -> str | None:
+        """What the role is that row-level security does not bind; None where it does."""
+        if self.superuser:
+            return "a superuser"
+        return "free of row-level security (BYPASSRLS)" if self.bypasses_rls else None
 
 
 async def server_and_role(session: AsyncSession) -> ServerAndRole:
@@ -32,7 +41,9 @@ async def server_and_role(session: AsyncSession) -> ServerAndRole:
                           rolname as role, rolsuper as superuser, rolbypassrls as bypasses_rls,
                           exists (select from pg_roles g where g.rolname = 'mcsync_app'
                                   and pg_has_role(r.oid, g.oid, 'member')) as in_service_group,
-                          to_regclass('alembic_version') is not null as migrated
+                          to_regclass('alembic_version') is not null as migrated,
+                          exists (select from pg_class c where c.oid = to_regclass('contacts')
+                                  and pg_has_role(r.oid, c.relowner, 'member')) as owner
                      from pg_roles r where rolname = current_user"""
             )
         )
@@ -110,17 +121,18 @@ async def autovacuum(session: AsyncSession) -> bool:
     )
 
 
-async def spill(session: AsyncSession) -> None:
-    """Lets the server write about a megabyte to its disk and forget it again.
+async def spill(session: AsyncSession, *, rows: int = 20_000) -> None:
+    """Lets the server sort so many rows on its disk, by default about a megabyte, and forget them again.
 
     Raises SQLAlchemy's ``DBAPIError`` with SQLSTATE 53100 where the disk is full.
     """
-    await session.execute(text("set local work_mem = '64kB'"))
+    await session.execute(text("set local work_mem = '64kB'"))  # too little for the rows
     await session.execute(
         text(
             "select max(n) from (select row_number() over (order by md5(g::text)) as n"
-            " from generate_series(1, 20000) g) sorted"
-        )
+            " from generate_series(1, cast(:rows as integer)) g) sorted"
+        ),
+        {"rows": rows},
     )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from alembic import command
 from alembic.config import Config
@@ -58,6 +58,13 @@ def revisions() -> frozenset[str]:
     """Every revision that this version knows."""
     found = ScriptDirectory.from_config(config()).walk_revisions()
     return frozenset(one.revision for one in found)
+
+
+def compared(revision: str | None) -> Literal["ok", "behind", "ahead"]:
+    """How a database's revision stands to the one that this version needs; ``None``: it has none."""
+    if revision == head():
+        return "ok"
+    return "behind" if revision is None or revision in revisions() else "ahead"
 
 
 class MigrationBlockedError(Exception):

@@ -13,7 +13,7 @@ from socket import gaierror
 from typing import Final
 
 from asyncpg import InterfaceError as DriverInterfaceError
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from mcsync.core.db.driver import schema_changed
@@ -87,6 +87,9 @@ _STATES: Final = (
     ("57014", Trouble.BUSY),
 )
 
+_PASSING: Final = (*(state for state, trouble in _STATES if trouble is not Trouble.REFUSED), "58")
+"""What may be gone when the same is tried again: all but a refusal; and a server that cannot read its files (58)."""
+
 
 def sqlstate_of(error: BaseException) -> str | None:
     """The SQLSTATE that an error, or what caused it, carries."""
@@ -122,6 +125,37 @@ def trouble_of(error: BaseException) -> Trouble | None:
     if cut or (isinstance(error, DriverInterfaceError) and "closed" in str(error)):
         return Trouble.UNREACHABLE
     return None
+
+
+def is_passing(error: BaseException) -> bool:
+    """Whether the database was away, overloaded or restarting, so that the same may succeed later.
+
+    Takes SQLAlchemy's errors, those of asyncpg itself, and those of the network and of the pool.
+    """
+    if isinstance(error, (PoolTimeoutError, OSError)):
+        return True
+    if isinstance(error, DBAPIError):
+        if error.connection_invalidated:
+            return True
+        return _is_passing_state(error.orig) or (
+            isinstance(error, (OperationalError, InterfaceError)) and not _is_about_values(error)
+        )
+    return _is_passing_state(error)
+
+
+def _is_passing_state(error: BaseException | None) -> bool:
+    state = getattr(error, "sqlstate", None)
+    return bool(state) and str(state).startswith(_PASSING)
+
+
+def _is_about_values(error: DBAPIError) -> bool:
+    """asyncpg says with an ``InterfaceError`` too that a parameter has the wrong type."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, (ValueError, TypeError)):
+            return True
+        cause = cause.__cause__ or getattr(cause, "orig", None)
+    return False
 
 
 class _Disk:

@@ -32,7 +32,6 @@ _AT_ONCE: Final = 64
 """Rings that ARQ hands on at a time."""
 _FIRST_PAUSE: Final = 0.25
 _LONGEST_PAUSE: Final = 5.0
-_LOG_AGAIN_SECONDS: Final = 60.0
 
 _log = structlog.get_logger(__name__)
 
@@ -65,7 +64,6 @@ class Bell:
         self._crew = crew
         self._kinds = kinds
         self._lost_at: float | None = None
-        self._logged_at = float("-inf")
         self._pause = _FIRST_PAUSE
         self.is_heard = False
 
@@ -135,7 +133,7 @@ class Bell:
         self._pause = _FIRST_PAUSE
         if self._lost_at is not None:
             seconds = round(time.monotonic() - self._lost_at, 1)
-            self._lost_at, self._logged_at = None, float("-inf")
+            self._lost_at = None
             _log.info("bell_heard_again", seconds=seconds)
         return not self._crew.is_full
 
@@ -143,6 +141,4 @@ class Bell:
         now = time.monotonic()
         if self._lost_at is None:
             self._lost_at = now
-        if now - self._logged_at >= _LOG_AGAIN_SECONDS:
-            self._logged_at = now
-            _log.warning("bell_lost", error=cause, seconds=round(now - self._lost_at, 1))
+        _log.warning("bell_lost", error=cause, seconds=round(now - self._lost_at, 1))

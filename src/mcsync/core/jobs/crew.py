@@ -7,10 +7,9 @@ PostgreSQL (a lease with an epoch) keeps other processes from doing the same.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextvars import Context
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 import structlog
@@ -21,7 +20,6 @@ from mcsync.core.logging import cause_of
 
 JOB_SECONDS: Final = 3600.0
 """A job that takes longer is ended. One that needs longer works in slices and hands itself on before."""
-_LOG_AGAIN_SECONDS: Final = 60.0
 
 _log = structlog.get_logger(__name__)
 
@@ -34,14 +32,6 @@ class _Same:
 
     running: int = 0
     again: bool = False
-
-
-@dataclass(slots=True)
-class _Trouble:
-    """Passing trouble that ends jobs of one kind: logged once a minute, with how many it ended."""
-
-    count: int = 0
-    logged_at: float = field(default=float("-inf"))
 
 
 class Crew:
@@ -66,7 +56,6 @@ class Crew:
         self._each = dict(each or {})
         self._same: dict[tuple[str, ...], _Same] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._trouble: dict[tuple[str, str], _Trouble] = {}
         self._closed = False
 
     @property
@@ -132,15 +121,6 @@ class Crew:
                 await self._functions[kind](self._ctx, *about)
         except Exception as error:  # noqa: BLE001 - no job ends the worker
             if is_passing(error) or isinstance(error, RedisError):
-                self._log_trouble(kind, cause_of(error))
+                _log.warning("job_interrupted", kind=kind, error=cause_of(error))
             else:
                 _log.exception("job_failed", kind=kind, about=about[-1:])
-
-    def _log_trouble(self, kind: str, cause: str) -> None:
-        """A database that is away ends every job that begins: one line for all of a minute."""
-        trouble = self._trouble.setdefault((kind, cause), _Trouble())
-        trouble.count += 1
-        now = time.monotonic()
-        if now - trouble.logged_at >= _LOG_AGAIN_SECONDS:
-            _log.warning("job_interrupted", kind=kind, error=cause, jobs=trouble.count)
-            trouble.count, trouble.logged_at = 0, now

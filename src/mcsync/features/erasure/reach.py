@@ -17,6 +17,7 @@ from mcsync.core.errors import ConflictError
 from mcsync.core.resources import Resources
 from mcsync.features.audiences import mirror
 from mcsync.features.audiences import service as audiences
+from mcsync.features.audiences.barrier import LOCK, lock_name
 from mcsync.features.connection import service as connection
 from mcsync.features.erasure import leases, repository, stores
 from mcsync.features.erasure.models import ErasureTarget
@@ -27,7 +28,6 @@ from mcsync.features.erasure.subject import (
     address_key,
     subject_context,
 )
-from mcsync.features.sync.calls import LOCK, lock_name
 from mcsync.mailchimp import (
     CredentialError,
     Lane,

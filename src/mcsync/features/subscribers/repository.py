@@ -13,19 +13,10 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from mcsync.core.db import lock_obtained, org_of
+from mcsync.features.audiences.barrier import LOCK
 from mcsync.features.audiences.mirror import mailbox_of_member
 from mcsync.features.preferences.by_address import Address
 from mcsync.mailchimp import spelled_domain
-
-# Takers of calls share it, an order's barrier takes it alone for a moment: so an order sees every call
-# that was taken without knowing of the withdrawal, and every later taker knows of it.
-_LOCK = "select pg_advisory_xact_lock_shared(hashtextextended(cast(:audience as text), 0))"
-
-
-def lock_name(audience_id: UUID) -> str:
-    """What a transaction that will take the audience's lock is opened ``behind``; the same for all of them."""
-    return f"audience:{audience_id}"
-
 
 _UNDER_WAY = """
 select exists (select from audience_orders
@@ -118,7 +109,9 @@ async def take_call(
     None, and nothing is noted, while a withdrawal of it is on its way there: that goes first.
     """
     where = {"audience": audience_id, "hashes": sorted(hashes)}
-    await session.execute(text(_LOCK), {"audience": str(audience_id)})
+    await session.execute(
+        text("select " + LOCK.format(shared="_shared")), {"audience": str(audience_id)}
+    )
     lock_obtained(session)
     if await session.scalar(text(_UNDER_WAY), where):
         return None

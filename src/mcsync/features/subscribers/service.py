@@ -26,6 +26,7 @@ from mcsync.core.errors import (
 from mcsync.core.resources import Resources
 from mcsync.features import audit
 from mcsync.features.audiences import service as audiences
+from mcsync.features.audiences.barrier import lock_name
 from mcsync.features.audiences.models import Audience
 from mcsync.features.audit import AuditAction
 from mcsync.features.connection import service as connection
@@ -269,9 +270,7 @@ async def carry(
                 by_us = await repository.unsubscribed_by_us(session, audience.id, there)
             if members.left_by_themselves(member, by_us=by_us):
                 raise members.left()
-    async with resources.db.transaction(
-        actor.org_id, behind=repository.lock_name(audience.id)
-    ) as session:
+    async with resources.db.transaction(actor.org_id, behind=lock_name(audience.id)) as session:
         taken = await _take(resources, session, actor, audience, address, there, wish)
     try:
         answered = await _call(client, audience, there, wish, member)

@@ -19,20 +19,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from mcsync.core.db import BY_KEY, Database, lock_obtained
 from mcsync.core.jobs import FencedError
+from mcsync.features.audiences.barrier import LOCK
 from mcsync.features.audiences.mirror import mailbox_of_member
 from mcsync.features.sync import decide
 from mcsync.features.sync.pull import Check
 from mcsync.features.sync.runs import Claimed
 from mcsync.mailchimp import spelled_domain
-
-LOCK = "pg_advisory_xact_lock{shared}(hashtextextended(cast(:audience as text), 0))"
-"""Takers share it, an order's barrier takes it alone for a moment: so an order sees every call that was
-taken without knowing of the withdrawal, and every later taker knows of it."""
-
-
-def lock_name(audience_id: UUID) -> str:
-    """What a transaction that will take :data:`LOCK` is opened ``behind``."""
-    return f"audience:{audience_id}"
 
 
 @dataclass(slots=True)

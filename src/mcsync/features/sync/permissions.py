@@ -22,6 +22,7 @@ from uuid6 import uuid7
 from mcsync.core.auth import Actor
 from mcsync.core.resources import Resources
 from mcsync.features.audiences import repository as audiences
+from mcsync.features.audiences.barrier import lock_name
 from mcsync.features.audiences.service import permissions_fed
 from mcsync.features.sync import calls, decide, planner
 from mcsync.features.sync.context import Context
@@ -223,7 +224,7 @@ class Ticking:
     async def _pick(self, call_id: UUID, hashes: Sequence[UUID]) -> list[_Due]:
         """Those of them who are opted in at this moment, as a call that orders know of."""
         async with self._db.transaction(
-            self._run.org_id, behind=calls.lock_name(self._run.audience_id)
+            self._run.org_id, behind=lock_name(self._run.audience_id)
         ) as session:
             await calls.begin(session, self._run)
             audience = await audiences.get(session, self._run.audience_id)

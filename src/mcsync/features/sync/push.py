@@ -22,6 +22,7 @@ from uuid6 import uuid7
 from mcsync.core.auth import Actor
 from mcsync.core.resources import Resources
 from mcsync.features.audiences import mirror
+from mcsync.features.audiences.barrier import lock_name
 from mcsync.features.sync import accounting, calls, decide, recording
 from mcsync.features.sync.lanes import SINGLES, SPARE_LANES, Weather, WeatherError, in_lanes
 from mcsync.features.sync.pull import AudienceState, Check, Pull, merge_and_record
@@ -129,7 +130,7 @@ class Push:
         while True:
             after = self._after.get(actions[0], 0)
             async with self._db.transaction(
-                self._run.org_id, behind=calls.lock_name(self._run.audience_id)
+                self._run.org_id, behind=lock_name(self._run.audience_id)
             ) as session:
                 taken = await calls.take(
                     session, self._run, self._decision, call_id=uuid7(), actions=actions, most=most,
@@ -481,7 +482,7 @@ class Push:
             seqs = list(found.scalars())
         for at in range(0, len(seqs), BATCH_SIZE):
             async with self._db.transaction(
-                self._run.org_id, behind=calls.lock_name(self._run.audience_id)
+                self._run.org_id, behind=lock_name(self._run.audience_id)
             ) as session:
                 taken = await calls.take(
                     session, self._run, self._decision, call_id=uuid7(), after=0, most=BATCH_SIZE,

@@ -24,8 +24,8 @@ from mcsync.core.errors import ConflictError
 from mcsync.core.jobs import kept_alive
 from mcsync.core.resources import Resources
 from mcsync.features.audiences import mirror
+from mcsync.features.audiences.barrier import LOCK, lock_name
 from mcsync.features.connection import service as connection
-from mcsync.features.sync.calls import LOCK, lock_name
 from mcsync.features.sync.decide import consent_ctes
 from mcsync.features.sync.pull import merge_and_record
 from mcsync.mailchimp import (

@@ -6,12 +6,13 @@ import asyncio
 import base64
 import hashlib
 import hmac
-import ssl
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import httpx
 import orjson
+
+from mcsync.sandbox.outgoing import webhook_client
 
 if TYPE_CHECKING:
     from .model import Hook, Json
@@ -91,10 +92,7 @@ class Deliveries:
     ) -> int:
         """The status, 0 where there is no answer."""
         if self._client is None:
-            # OpenSSL's own choice of authorities: SSL_CERT_FILE can name one that was made for a rehearsal.
-            self._client = httpx.AsyncClient(
-                trust_env=False, follow_redirects=False, verify=ssl.create_default_context()
-            )
+            self._client = webhook_client()
         seconds = self.office.world.config.mandrill.webhook_timeout_seconds
         headers = {"User-Agent": "Mandrill-Webhook/1.0", **headers}
         try:
