@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import csv
+import os
 import shlex
+import signal
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -16,6 +20,7 @@ import typer.main
 
 from mcsync.cli.app import app
 from tests.cli.terminal import Ended, call
+from tests.support.installation import until
 from tests.support.stack import Stack
 
 PEOPLE: Final = 30
@@ -422,3 +427,33 @@ def test_what_cannot_be_done_is_said(environment: dict[str, str], world: dict[st
             elif code in {1, 3, 4, 5} and not terminal and not done.error["message"]:
                 wrong.append(f"{line}: says nothing")
     assert not wrong, "\n\n".join(wrong)
+
+
+@pytest.mark.e2e
+def test_an_interrupted_watch_says_that_the_run_goes_on(
+    there: Stack, environment: dict[str, str], world: dict[str, str]
+) -> None:
+    def newest() -> Any:
+        found = there.query("segments.listRuns", limit=1)["items"]
+        return found[0] if found else {"id": None, "status": "none"}
+
+    before = newest()["id"]
+    there.configure(latency={"baseMs": 2000, "perMemberMs": 0})
+    try:
+        watching = subprocess.Popen(
+            [sys.executable, "-m", "mcsync", "segments", "sync", world["segment"], "--watch",
+             "--org", world["home"]],
+            env=os.environ | environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        # a worker has it: the command has long been told its id
+        until(
+            lambda: newest()["id"] != before and newest()["status"] != "queued", "a run", seconds=60
+        )
+        watching.send_signal(signal.SIGINT)
+        said = watching.communicate(timeout=60)[1]
+    finally:
+        there.configure(latency={"baseMs": 0, "perMemberMs": 0})
+    run_id = newest()["id"]
+    assert watching.returncode == 130
+    assert f"mcsync runs show {run_id}" in " ".join(said.split())
+    assert there.wait_for_run(run_id, seconds=60)["status"] in {"succeeded", "awaiting_approval"}
