@@ -208,6 +208,23 @@ def test_the_list_of_commands_says_what_each_says_of_itself() -> None:
         assert command.help
 
 
+def test_the_page_lists_every_command_and_option() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "commands.md").read_text(encoding="utf-8")
+    parts = {part.split("\n", 1)[0]: part for part in page.split("\n## mcsync ")[1:]}
+    leaves = _leaves()
+    assert list(parts) == list(leaves)
+    for name, command in leaves.items():
+        plain = " ".join(parts[name].split())
+        assert " ".join(command.help.split()) in plain, name
+        for one in command.params:
+            if one.name != "help" and not getattr(one, "hidden", False):
+                for option in [*one.opts, *one.secondary_opts]:
+                    assert one.param_type_name == "argument" or f"`{option}`" in plain, (
+                        name,
+                        option,
+                    )
+
+
 # ------------------------------------------------------------------------------------ the world
 
 
