@@ -4,9 +4,9 @@
 def main() -> None:
     """The entry point ``mcsync``."""
     # Not at the top: `python -m mcsync.cli...` and the tests import parts without the whole.
-    from mcsync.cli.app import app
+    from mcsync.cli.entry import main as enter
 
-    app(prog_name="mcsync")
+    enter()
 
 
 __all__ = ["main"]

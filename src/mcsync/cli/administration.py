@@ -7,27 +7,18 @@ import getpass
 import unicodedata
 from collections.abc import Collection
 from datetime import datetime
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 from uuid6 import uuid7
 
 from mcsync.core.auth import Actor, Role
-from mcsync.core.auth.organisations import (
-    create_organisation,
-    get_organisation,
-    organisation_ids,
-)
-from mcsync.core.auth.organisations import (
-    rename_organisation as rename,
-)
-from mcsync.core.auth.tokens import IssuedToken, issue_token, list_tokens, revoke_token
-from mcsync.core.db.platform import Organisation, ServiceToken
 from mcsync.core.errors import BadRequestError, NotFoundError
-from mcsync.core.resources import Resources
-from mcsync.features import audit
-from mcsync.features.audiences import service as audiences
-from mcsync.features.audit import AuditAction
+
+if TYPE_CHECKING:
+    from mcsync.core.auth.tokens import IssuedToken
+    from mcsync.core.db.platform import Organisation, ServiceToken
+    from mcsync.core.resources import Resources
 
 
 def operator(org_id: UUID) -> Actor:
@@ -42,16 +33,25 @@ def operator(org_id: UUID) -> Actor:
 MOST_LETTERS: Final = 200
 
 
-def checked_name(name: str) -> str:
+def checked_label(name: str) -> str:
     """The name as it is kept: in one Unicode form (NFC), without blanks around it.
 
-    Raises ``BadRequestError`` (``invalid_name``) for one that is blank, longer than 200 letters, holds control
-    characters, or looks like an id.
+    Raises ``BadRequestError`` (``invalid_name``) for one that is blank, longer than 200 letters, or holds
+    control characters.
     """
     kept = unicodedata.normalize("NFC", name).strip()
     if not kept or len(kept) > MOST_LETTERS or any(unicodedata.category(c)[0] == "C" for c in kept):
         message = f"A name has 1 to {MOST_LETTERS} letters, and no control characters."
         raise BadRequestError(message, code="invalid_name")
+    return kept
+
+
+def checked_name(name: str) -> str:
+    """An organisation's name: as :func:`checked_label`, and it does not look like an id.
+
+    Raises ``BadRequestError`` (``invalid_name``).
+    """
+    kept = checked_label(name)
     with contextlib.suppress(ValueError):
         UUID(kept)
         message = "A name must not look like an id: commands take either."
@@ -61,6 +61,10 @@ def checked_name(name: str) -> str:
 
 async def new_organisation(resources: Resources, name: str) -> Organisation:
     """A new tenant. Raises ``BadRequestError`` (``invalid_name``) and ``ConflictError`` (``name_taken``)."""
+    from mcsync.core.auth.organisations import create_organisation
+    from mcsync.features import audit
+    from mcsync.features.audit import AuditAction
+
     org_id = uuid7()
     async with resources.db.transaction(org_id) as session:
         organisation = await create_organisation(session, resources.keys, name=checked_name(name))
@@ -76,6 +80,10 @@ async def new_organisation(resources: Resources, name: str) -> Organisation:
 
 async def rename_organisation(resources: Resources, wanted: str, name: str) -> Organisation:
     """Gives an organisation another name. Raises as :func:`choose_organisation`, and for a name that cannot be."""
+    from mcsync.core.auth.organisations import rename_organisation as rename
+    from mcsync.features import audit
+    from mcsync.features.audit import AuditAction
+
     chosen = await choose_organisation(resources, wanted)
     async with resources.db.transaction(chosen.id) as session:
         renamed = await rename(session, checked_name(name))
@@ -91,6 +99,8 @@ async def rename_organisation(resources: Resources, wanted: str, name: str) -> O
 
 async def organisations(resources: Resources) -> list[Organisation]:
     """Every organisation, oldest first."""
+    from mcsync.core.auth.organisations import get_organisation, organisation_ids
+
     found = []
     for org_id in await organisation_ids(resources.db):
         async with resources.db.transaction(org_id) as session:
@@ -106,18 +116,29 @@ async def choose_organisation(resources: Resources, wanted: str | None) -> Organ
     Raises ``NotFoundError`` (``organisation_not_found``) and ``BadRequestError``
     (``organisation_needed``).
     """
-    everyone = await organisations(resources)
+    from mcsync.core.auth.organisations import (
+        find_organisation,
+        get_organisation,
+        organisation_ids,
+    )
+
     if wanted is None:
-        if len(everyone) == 1:
-            return everyone[0]
-        message = (
-            "There are several organisations: choose one with --org."
-            if everyone
-            else "There is no organisation yet: make one with `mcsync org create NAME`."
-        )
-        raise BadRequestError(message, code="organisation_needed")
-    for organisation in everyone:
-        if str(organisation.id) == wanted.lower() or organisation.name.lower() == wanted.lower():
+        ids = await organisation_ids(resources.db)
+        if len(ids) != 1:
+            message = (
+                "There are several organisations: choose one with --org."
+                if ids
+                else "There is no organisation yet: make one with `mcsync org create NAME`."
+            )
+            raise BadRequestError(message, code="organisation_needed")
+        org_id: UUID | None = ids[0]
+    else:
+        name = unicodedata.normalize("NFC", wanted).strip()
+        org_id = await find_organisation(resources.db, name)
+    if org_id is not None:
+        async with resources.db.transaction(org_id) as session:
+            organisation = await get_organisation(session)
+        if organisation is not None:
             return organisation
     message = "There is no such organisation; `mcsync org list` shows all."
     raise NotFoundError(message, code="organisation_not_found")
@@ -134,14 +155,20 @@ async def new_token(
 ) -> IssuedToken:  # fmt: skip
     """A token of the organisation; its secret is in the answer and nowhere else.
 
-    With ``audience_ids`` and no role it is publishable. Raises ``NotFoundError`` for an audience that the
-    connected account does not have.
+    With ``audience_ids`` and no role it is publishable. Raises ``BadRequestError`` (``invalid_name``), and
+    ``NotFoundError`` for an audience that the connected account does not have.
     """
+    from mcsync.core.auth.tokens import issue_token
+    from mcsync.features import audit
+    from mcsync.features.audiences import service as audiences
+    from mcsync.features.audit import AuditAction
+
+    kept = checked_label(name)
     for list_id in audience_ids or ():
         await audiences.find(resources, org_id, list_id)
     async with resources.db.transaction(org_id) as session:
         issued = await issue_token(
-            session, resources.hash_keys, name=name, role=role, expires_at=expires_at,
+            session, resources.hash_keys, name=kept, role=role, expires_at=expires_at,
             audiences=audience_ids,
         )  # fmt: skip
         audit.record(
@@ -157,12 +184,18 @@ async def new_token(
 
 async def tokens(resources: Resources, org_id: UUID) -> list[ServiceToken]:
     """The organisation's tokens, newest first; never their secrets."""
+    from mcsync.core.auth.tokens import list_tokens
+
     async with resources.db.transaction(org_id) as session:
         return await list_tokens(session)
 
 
 async def end_token(resources: Resources, org_id: UUID, token_id: UUID, *, at: datetime) -> None:
     """Ends a token at ``at``. Raises ``NotFoundError``."""
+    from mcsync.core.auth.tokens import revoke_token
+    from mcsync.features import audit
+    from mcsync.features.audit import AuditAction
+
     async with resources.db.transaction(org_id) as session:
         await revoke_token(session, token_id, at=at)
         audit.record(

@@ -6,16 +6,18 @@ import asyncio
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mcsync.cli.administration import acting, choose_organisation
 from mcsync.cli.console import AsJson, Exit, OrgOption, Output, run
 from mcsync.cli.paging import dumped, every
-from mcsync.core.resources import Resources
-from mcsync.features.audit import AuditAction, service
-from mcsync.features.audit.schemas import AuditFilter, ExportKind
+from mcsync.features.audit.actions import AuditAction
+
+if TYPE_CHECKING:
+    from mcsync.core.resources import Resources
+    from mcsync.features.audit.schemas import AuditFilter, ExportKind
 
 audit = typer.Typer(no_args_is_help=True, help="What was done, by whom, and the proof of it.")
 
@@ -40,6 +42,8 @@ def list_(
     as_json: AsJson = False,
 ) -> None:
     """List what was done, newest first."""
+    from mcsync.features.audit import service
+
     out = Output(as_json)
     wanted = _filter(action, actor, entity, since, until)
 
@@ -60,6 +64,8 @@ def list_(
 @audit.command("verify")
 def verify(organisation: OrgOption = None, as_json: AsJson = False) -> None:
     """Recompute the chain from its first entry to its newest. Exits 6 if anything was changed."""
+    from mcsync.features.audit import service
+
     out = Output(as_json)
 
     async def work(resources: Resources) -> dict[str, Any]:
@@ -92,6 +98,8 @@ def export(
     organisation: OrgOption = None,
 ) -> None:
     """Write the entries, oldest first, to a file or (without one) to standard output."""
+    from mcsync.features.audit import service
+
     out = Output()
     wanted = _filter(action, actor, entity, since, until)
     kind: ExportKind = "csv" if csv or file.suffix.lower() == ".csv" else "ndjson"
@@ -114,6 +122,8 @@ def _filter(
     action: AuditAction | None, actor: str | None, entity: str | None, since: datetime | None,
     until: datetime | None,
 ) -> AuditFilter:  # fmt: skip
+    from mcsync.features.audit.schemas import AuditFilter
+
     return AuditFilter(
         action=action, entity_id=entity, actor_id=actor, since=_utc(since), until=_utc(until)
     )

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 from uuid import UUID
 
 import typer
 from rich.console import Console
 
 from mcsync.cli.administration import acting
-from mcsync.cli.console import AsJson, Exit, OrgOption, Output, Yes, confirm, make_table, run
+from mcsync.cli.console import AsJson, Exit, OrgOption, Output, Yes, confirm, run
 from mcsync.cli.paging import dumped, every
+from mcsync.cli.tables import make_table
 from mcsync.core.auth import Actor
 from mcsync.core.errors import BadRequestError, ConflictError, NotFoundError
-from mcsync.core.resources import Resources
 from mcsync.core.web.paging import MAX_LIMIT
-from mcsync.features.campaigns import available, refresh, service
-from mcsync.features.campaigns.plot import spark
-from mcsync.features.campaigns.schemas import CampaignView
-from mcsync.features.campaigns.words import Status
+
+if TYPE_CHECKING:
+    from mcsync.core.resources import Resources
+    from mcsync.features.campaigns.schemas import CampaignView
 
 campaigns = typer.Typer(no_args_is_help=True, help="Campaigns that are followed: opens and clicks.")
 
@@ -30,6 +30,8 @@ CampaignArgument = Annotated[
 
 
 async def _all(resources: Resources, actor: Actor, **filters: str | None) -> list[CampaignView]:
+    from mcsync.features.campaigns import service
+
     return await every(lambda page: service.list_campaigns(resources, actor, page, **filters))
 
 
@@ -58,6 +60,9 @@ def campaigns_list(
     as_json: AsJson = False,
 ) -> None:
     """List the tracked campaigns, the last tracked first, with how their opens grew."""
+    from mcsync.features.campaigns import service
+    from mcsync.features.campaigns.words import Status
+
     out = Output(as_json)
 
     async def work(resources: Resources) -> list[dict[str, Any]]:
@@ -81,6 +86,8 @@ def campaigns_available(
     as_json: AsJson = False,
 ) -> None:
     """List what the connected account has: campaigns not tracked first."""
+    from mcsync.features.campaigns import available
+
     out = Output(as_json)
 
     async def work(resources: Resources) -> list[dict[str, Any]]:
@@ -104,6 +111,8 @@ def campaigns_track(
     as_json: AsJson = False,
 ) -> None:
     """Follow a campaign of the connected account from now on."""
+    from mcsync.features.campaigns import service
+
     out = Output(as_json)
 
     async def work(resources: Resources) -> dict[str, Any]:
@@ -123,6 +132,8 @@ def campaigns_refresh(
     as_json: AsJson = False,
 ) -> None:
     """Read figures anew now. Without a campaign: a whole round, in few calls, as every six hours."""
+    from mcsync.features.campaigns import refresh, service
+
     out = Output(as_json)
 
     async def one(resources: Resources, wanted: str) -> dict[str, Any]:
@@ -158,6 +169,8 @@ def campaigns_untrack(
     as_json: AsJson = False,
 ) -> None:
     """Stop following a campaign. Nothing changes at Mailchimp, and its history is kept."""
+    from mcsync.features.campaigns import service
+
     out = Output(as_json)
     confirm(out, f"Stop tracking {campaign!r}?", yes=yes)
 
@@ -178,6 +191,8 @@ def campaigns_history(
     as_json: AsJson = False,
 ) -> None:
     """Show a campaign's figures over time."""
+    from mcsync.features.campaigns import service
+
     out = Output(as_json)
 
     async def drawn(resources: Resources) -> str:
@@ -215,6 +230,8 @@ def _status(one: Mapping[str, Any]) -> str:
 
 def show_campaigns(console: Console, found: Sequence[Mapping[str, Any]]) -> None:
     """Tracked campaigns, for people."""
+    from mcsync.features.campaigns.plot import spark
+
     if not found:
         console.print("None yet: mcsync campaigns track CAMPAIGN (see mcsync campaigns available)")
         return
@@ -250,6 +267,8 @@ def show_campaign(console: Console, one: Mapping[str, Any]) -> None:
 
 def show_history(console: Console, points: Sequence[Mapping[str, Any]]) -> None:
     """A history, for people."""
+    from mcsync.features.campaigns.plot import spark
+
     if not points:
         console.print("No figures yet: they come once it is sent.")
         return

@@ -5,24 +5,21 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from enum import IntEnum
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import orjson
 import typer
 from rich.console import Console
-from rich.table import Table
 
-from mcsync.core.errors import McsyncError, UnavailableError, UpstreamTimeoutError
-from mcsync.core.logging import configure_logging
-from mcsync.core.resources import PATIENCE_SECONDS, Resources
-from mcsync.core.settings import Settings, SettingsError
-from mcsync.embedded import EmbeddedError
-from mcsync.mailchimp import MailchimpError, MailchimpTimeout, ThrottledError, TransientError
+from mcsync.cli.tables import make_table
 
 if TYPE_CHECKING:
     from sqlalchemy.exc import DBAPIError
+
+    from mcsync.core.resources import Resources
+    from mcsync.core.settings import Settings
 
 T = TypeVar("T")
 
@@ -44,6 +41,9 @@ class Exit(IntEnum):
     ATTENTION = 6
     """Done, and something needs attention: a check failed, rows were rejected, a run did not succeed."""
 
+
+INTERRUPTED = 130
+"""Ended by Ctrl-C, as shells have it: 128 and the number of the signal."""
 
 AsJson = Annotated[
     bool, typer.Option("--json", help="Print JSON (the default when not on a terminal).")
@@ -71,9 +71,10 @@ class Output:
 
     def __init__(self, as_json: bool = False) -> None:
         self.json = as_json or not sys.stdout.isatty()
-        # rich leaves colours out by itself when NO_COLOR is set or this is no terminal.
-        self.console = Console(highlight=False)
-        self.errors = Console(stderr=True, highlight=False)
+        # rich leaves colours out by itself when NO_COLOR is set or this is no terminal. What is printed
+        # is mostly data, in which brackets and colons are only characters.
+        self.console = Console(highlight=False, markup=False, emoji=False)
+        self.errors = Console(stderr=True, highlight=False, markup=False, emoji=False)
 
     def result(self, data: Any, human: Callable[[Console], None]) -> None:
         """Prints the result once: as JSON, or by ``human``."""
@@ -109,7 +110,7 @@ class Output:
 
     def warn(self, message: str) -> None:
         """Something that needs attention, on standard error whatever the form of the result."""
-        self.errors.print(message, markup=False)
+        self.errors.print(message)
 
     def fail(self, code: Exit, message: str, *, kind: str = "failed") -> NoReturn:
         """Says why and ends the command with ``code``."""
@@ -118,27 +119,25 @@ class Output:
             sys.stderr.write("\n")
         else:
             self.errors.print("Error:", style="bold red", end=" ")
-            self.errors.print(message, markup=False)
+            self.errors.print(message)
         raise typer.Exit(code)
 
 
 def print_json(data: Any) -> None:
-    """One JSON document on standard output: indented for eyes, one line for pipes."""
+    """One JSON document on standard output: indented for eyes, one line for pipes; always in UTF-8."""
     options = orjson.OPT_INDENT_2 if sys.stdout.isatty() else 0
-    sys.stdout.write(orjson.dumps(data, default=str, option=options).decode() + "\n")
+    print_text(orjson.dumps(data, default=str, option=options).decode() + "\n")
+
+
+def print_text(text: str) -> None:
+    """A document on standard output, in UTF-8 whatever the locale says."""
     sys.stdout.flush()
-
-
-def make_table(headings: Iterable[str], rows: Iterable[Sequence[str]], *, title: str = "") -> Table:
-    """A plain table; cells are text, not markup."""
-    from rich.markup import escape
-
-    table = Table(title=title or None, title_justify="left", show_edge=False, pad_edge=False)
-    for heading in headings:
-        table.add_column(heading, overflow="fold")
-    for row in rows:
-        table.add_row(*(escape(cell) for cell in row))
-    return table
+    binary = getattr(sys.stdout, "buffer", None)
+    if binary is None:
+        sys.stdout.write(text)
+    else:
+        binary.write(text.encode())
+    sys.stdout.flush()
 
 
 def _cell(value: Any) -> str:
@@ -155,7 +154,11 @@ def confirm(out: Output, question: str, *, yes: bool) -> None:
         return
     if out.json or not sys.stdin.isatty():
         out.fail(Exit.USAGE, f"{question} Say --yes to go ahead.", kind="confirmation_needed")
-    if not typer.confirm(question):
+    try:
+        meant = typer.confirm(question)
+    except typer.Abort:  # Ctrl-C, or the end of the input
+        raise typer.Exit(INTERRUPTED) from None
+    if not meant:
         raise typer.Exit(Exit.REFUSED)
 
 
@@ -163,6 +166,8 @@ def settings() -> Settings:
     """The settings of the environment. Raises ``SettingsError`` where they make no sense."""
     from pydantic import ValidationError
     from pydantic_settings import SettingsError as UnreadableError
+
+    from mcsync.core.settings import Settings, SettingsError
 
     try:
         return Settings()
@@ -182,10 +187,20 @@ def settings() -> Settings:
         raise SettingsError(wrong) from error
 
 
-def run(out: Output, work: Callable[[Resources], Awaitable[T]]) -> T:
-    """Builds the resources, does the work and closes them; turns errors into exit codes."""
+def run(
+    out: Output,
+    work: Callable[[Resources], Awaitable[T]],
+    *,
+    interrupted: Callable[[], str] = str,
+) -> T:
+    """Builds the resources, does the work and closes them; turns errors into exit codes.
+
+    ``interrupted`` gives the sentence that Ctrl-C is answered with, if there is anything to say.
+    """
 
     async def whole() -> T:
+        from mcsync.core.resources import PATIENCE_SECONDS, Resources
+
         configuration = settings()
         quiet_logs(configuration)
         resources = await Resources.build(configuration, patience=PATIENCE_SECONDS)
@@ -194,45 +209,84 @@ def run(out: Output, work: Callable[[Resources], Awaitable[T]]) -> T:
         finally:
             await resources.close()
 
-    return explained(out, lambda: asyncio.run(whole()))
+    try:
+        return explained(out, lambda: asyncio.run(whole()))
+    except typer.Exit as ended:
+        if ended.exit_code == INTERRUPTED and (message := interrupted()):
+            out.warn(message)
+        raise
 
 
 def quiet_logs(configuration: Settings) -> None:
     """Commands speak for themselves: only warnings of the libraries are logged."""
+    from mcsync.core.logging import configure_logging
+
     level = "WARNING" if configuration.log_level == "INFO" else configuration.log_level
     configure_logging(configuration.model_copy(update={"log_level": level}))
 
 
 def explained(out: Output, work: Callable[[], T]) -> T:
     """Does the work; every expected error becomes one sentence and an exit code."""
+    try:
+        return work()
+    except (typer.Exit, typer.Abort):
+        raise
+    except KeyboardInterrupt:
+        raise typer.Exit(INTERRUPTED) from None
+    except Exception as error:
+        _explain(out, error)
+        raise
+
+
+def _explain(out: Output, error: Exception) -> None:
+    """Ends the command where the error is one that is expected; returns for all others."""
+    from mcsync.core.errors import McsyncError, UnavailableError, UpstreamTimeoutError
+    from mcsync.core.settings import SettingsError
+    from mcsync.embedded.host import EmbeddedError
+    from mcsync.mailchimp.errors import (
+        MailchimpError,
+        MailchimpTimeout,
+        ThrottledError,
+        TransientError,
+    )
+
+    if isinstance(error, SettingsError | EmbeddedError):
+        out.fail(Exit.NOT_CONFIGURED, str(error), kind="not_configured")
+    if isinstance(error, UnavailableError | UpstreamTimeoutError):
+        out.fail(Exit.UNAVAILABLE, error.detail, kind=error.code)
+    if isinstance(error, McsyncError):
+        details = [error.detail, *(f"{e.pointer}: {e.message}" for e in error.errors)]
+        out.fail(Exit.REFUSED, "\n".join(details), kind=error.code)
+    if isinstance(error, MailchimpTimeout | ThrottledError | TransientError):
+        out.fail(Exit.UNAVAILABLE, f"Mailchimp: {error}", kind="mailchimp_unavailable")
+    if isinstance(error, MailchimpError):
+        out.fail(Exit.REFUSED, f"Mailchimp: {error}", kind="mailchimp_refused")
+    _explain_machine(out, error)
+
+
+def _explain_machine(out: Output, error: Exception) -> None:
+    """As :func:`_explain`, for files, networks, PostgreSQL and Redis."""
     from redis.exceptions import RedisError
     from sqlalchemy.exc import DBAPIError
 
-    try:
-        return work()
-    except (SettingsError, EmbeddedError) as error:
-        out.fail(Exit.NOT_CONFIGURED, str(error), kind="not_configured")
-    except (UnavailableError, UpstreamTimeoutError) as error:
-        out.fail(Exit.UNAVAILABLE, error.detail, kind=error.code)
-    except McsyncError as error:
-        details = [error.detail, *(f"{e.pointer}: {e.message}" for e in error.errors)]
-        out.fail(Exit.REFUSED, "\n".join(details), kind=error.code)
-    except (MailchimpTimeout, ThrottledError, TransientError) as error:
-        out.fail(Exit.UNAVAILABLE, f"Mailchimp: {error}", kind="mailchimp_unavailable")
-    except MailchimpError as error:
-        out.fail(Exit.REFUSED, f"Mailchimp: {error}", kind="mailchimp_refused")
-    except (OSError, RedisError, DBAPIError) as error:
-        if os.environ.get("MCSYNC_LOG_LEVEL", "").upper() == "DEBUG":
-            raise
-        if isinstance(error, DBAPIError):
-            _explain_database(out, error)
+    if isinstance(error, BrokenPipeError) or traced():
+        return
+    if isinstance(error, OSError) and isinstance(error.filename, str | bytes | os.PathLike):
+        file = os.fsdecode(error.filename)
+        out.fail(Exit.USAGE, f"{file}: {error.strerror}.", kind="no_file")
+    if isinstance(error, DBAPIError):
+        _explain_database(out, error)
+    if isinstance(error, OSError | RedisError | DBAPIError):
         out.fail(
             Exit.UNAVAILABLE,
             f"{type(error).__name__}: {first_line(error)} `mcsync doctor` may know more.",
             kind="unavailable",
         )
-    except KeyboardInterrupt:
-        raise typer.Exit(130) from None
+
+
+def traced() -> bool:
+    """Whether the operator asked for tracebacks."""
+    return os.environ.get("MCSYNC_LOG_LEVEL", "").strip().upper() == "DEBUG"
 
 
 # SQLSTATEs of a wrong set-up: authorisation, no such database; then tables or columns that are not there.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -21,11 +21,9 @@ from mcsync.cli.upload import (
     choice_of,
     show_rejections,
 )
-from mcsync.core.resources import Resources
-from mcsync.features.contacts import service
-from mcsync.features.contacts.repository import ContactFilter
-from mcsync.features.preferences.service import PreferencesConsentSink
-from mcsync.features.sync import explain as explaining
+
+if TYPE_CHECKING:
+    from mcsync.core.resources import Resources
 
 contacts = typer.Typer(no_args_is_help=True, help="The organisation's employees and vendors.")
 
@@ -45,6 +43,9 @@ def import_(
     as_json: AsJson = False,
 ) -> None:
     """Import a file of any size: right rows go in, all others are reported. Exits 6 if any was rejected."""
+    from mcsync.features.contacts import service
+    from mcsync.features.preferences.service import PreferencesConsentSink
+
     out = Output(as_json)
     given = Upload(out, file, charset)
     choice = choice_of(mapped, constants, columns)
@@ -90,6 +91,9 @@ def list_(
     as_json: AsJson = False,
 ) -> None:
     """List contacts, by type and id."""
+    from mcsync.features.contacts import service
+    from mcsync.features.contacts.repository import ContactFilter
+
     out = Output(as_json)
     wanted = ContactFilter(None, department, location, None, search, include_left)
 
@@ -120,6 +124,8 @@ def explain(
     as_json: AsJson = False,
 ) -> None:
     """Tell why a person is in or out of each audience, and what the next sync would do."""
+    from mcsync.features.sync import explain as explaining
+
     out = Output(as_json)
 
     async def work(resources: Resources) -> dict[str, Any]:

@@ -15,11 +15,12 @@ import httpx
 import typer
 from rich.console import Console
 
-from mcsync.cli.console import Exit, Output, explained, make_table, print_json
+from mcsync.cli.console import Exit, Output, explained, print_json
 from mcsync.cli.contacts import show_import
 from mcsync.cli.demo_more import More, MoreError
 from mcsync.cli.dev import stop_signals
 from mcsync.cli.progress import RunProgress
+from mcsync.cli.tables import make_table
 
 LATENCY = {"latency": {"baseMs": 120, "perMemberMs": 1.5}}
 """The sandbox answers about as fast as Mailchimp does, so that the progress is worth watching."""
@@ -54,7 +55,7 @@ def demo(
         options = Options(
             data_dir=Path(folder), quiet=True, durable=False, sandbox_settings=LATENCY
         )
-        stack = Stack(options, tell=lambda text: out.note(f"[dim]{text}[/]"), stop_wanted=stopped)
+        stack = Stack(options, tell=out.note, stop_wanted=stopped)
         Path(folder).chmod(0o711)
         try:
             ready = explained(out, stack.start)
@@ -71,7 +72,7 @@ def demo(
         except (StackError, DemoError, MoreError, httpx.HTTPError) as error:
             out.fail(Exit.FAILED, str(error), kind="demo_failed")
         finally:
-            out.note("[dim]Stopping everything[/]")
+            out.note("Stopping everything")
             stack.stop()
     if as_json:
         print_json(summary)
@@ -373,13 +374,14 @@ class Demo:
             "with:\n"
             "  make dev        the same stack, kept running; open /docs there and paste the token\n"
             "  mcsync --help   the operator's commands\n"
-            "  README.md       how to run it for real\n"
+            "  README.md       how to run it for real\n",
+            markup=True,
         )
 
     # -------------------------------------------------------------------------- plumbing
 
     def _title(self, text: str) -> None:
-        self._console.print(f"\n[bold]{text}[/]")
+        self._console.print(f"\n{text}", style="bold")
 
     def _newest_call(self) -> int:
         answer: dict[str, int] = self._mailchimp.get("metrics/seq").raise_for_status().json()

@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 from rich.console import Console
 
-from mcsync.cli.console import make_table
+from mcsync.cli.tables import make_table
 
 HOURS_LATER = 6
 """The sandbox's clock is moved on so far, so that opens and clicks come in."""
@@ -119,7 +119,7 @@ class More:
     # -------------------------------------------------------------------------- plumbing
 
     def _title(self, text: str) -> None:
-        self._console.print(f"\n[bold]{text}[/]")
+        self._console.print(f"\n{text}", style="bold")
 
     def _sandbox(self, path: str, **body: Any) -> Any:
         return self._mailchimp.post(path, json=body).raise_for_status().json()

@@ -98,7 +98,7 @@ def _from_here(file: Path) -> str:
 
 def _say(out: Output, ready: Ready) -> None:
     url, token = ready.url, ready.token
-    out.console.print(f"\n[bold]mcsync is ready:[/] {url}/docs")
+    out.console.print(f"\n[bold]mcsync is ready:[/] {url}/docs", markup=True)
     out.console.print(f"  token      {token}", soft_wrap=True)
     out.console.print(f"  Mailchimp  {ready.mailchimp_url}", soft_wrap=True)
     if ready.mailchimp_key:  # the sandbox's; it is connected already

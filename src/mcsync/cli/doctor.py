@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable
 from dataclasses import asdict
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 from rich.console import Console
@@ -14,7 +14,9 @@ from mcsync.cli.checks.finding import Finding, sound
 from mcsync.cli.checks.servers import PATIENCE
 from mcsync.cli.checks.tenants import Asked
 from mcsync.cli.console import AsJson, Exit, Output, explained, quiet_logs, settings
-from mcsync.core.settings import Settings, SettingsError
+
+if TYPE_CHECKING:
+    from mcsync.core.settings import Settings
 
 _ORGANISATIONS_SECONDS: Final = 10.0
 
@@ -47,9 +49,9 @@ def doctor(
         }
         for finding in found:
             console.print(f"{marks[finding.state]}  [bold]{escape(finding.check)}[/]: "
-                          f"{escape(finding.detail)}")  # fmt: skip
+                          f"{escape(finding.detail)}", markup=True)  # fmt: skip
             if finding.fix:
-                console.print(f"         fix: {escape(finding.fix)}")
+                console.print(f"         fix: {finding.fix}")
 
     healthy = all(finding.state != "problem" for finding in found)
     out.result({"healthy": healthy, "checks": [asdict(finding) for finding in found]}, human)
@@ -62,6 +64,8 @@ async def examine(configuration: Settings, asked: Asked | None = None) -> list[F
 
     Raises ``NotFoundError`` where the organisation asked for does not exist.
     """
+    from mcsync.core.settings import SettingsError
+
     try:
         configuration.require_service()
     except SettingsError as error:

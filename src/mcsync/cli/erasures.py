@@ -5,19 +5,22 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
 
 import typer
 from rich.console import Console
 
+from mcsync.cli import replay
 from mcsync.cli.administration import acting, choose_organisation
-from mcsync.cli.console import AsJson, Exit, OrgOption, Output, make_table, run
+from mcsync.cli.console import AsJson, Exit, OrgOption, Output, run
 from mcsync.cli.paging import dumped
-from mcsync.core.resources import Resources
+from mcsync.cli.tables import make_table
 from mcsync.core.web.paging import MAX_LIMIT, PageParams
-from mcsync.features.erasure import receipt, service
-from mcsync.features.erasure.schemas import ErasureStatus
+
+if TYPE_CHECKING:
+    from mcsync.core.resources import Resources
+    from mcsync.features.erasure.schemas import ErasureStatus
 
 erasures = typer.Typer(no_args_is_help=True, help="Erasures: requests to be forgotten.")
 
@@ -30,6 +33,8 @@ def erasures_list(
     as_json: AsJson = False,
 ) -> None:
     """List erasures, newest first."""
+    from mcsync.features.erasure import service
+
     out = Output(as_json)
     status: ErasureStatus | None = "open" if open_only else None
 
@@ -55,6 +60,8 @@ def erasures_show(
 
     Redirect the JSON to a file, and `mcsync erasures verify FILE` checks the receipt in it.
     """
+    from mcsync.features.erasure import service
+
     out = Output(as_json)
 
     async def work(resources: Resources) -> dict[str, Any]:
@@ -102,6 +109,8 @@ def erasures_verify(
     as_json: AsJson = False,
 ) -> None:
     """Check a receipt. Needs no server, except with --ours. Exits 6 unless it is genuine."""
+    from mcsync.features.erasure import receipt
+
     out = Output(as_json)
     try:
         text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
@@ -133,5 +142,11 @@ def erasures_verify(
 
 
 async def _own_key(resources: Resources, organisation: str | None) -> str:
+    from mcsync.features.erasure import receipt
+
     org_id = (await choose_organisation(resources, organisation)).id
     return receipt.public_key(await resources.hash_keys.hash_key(org_id), org_id)
+
+
+erasures.command("export")(replay.export)
+erasures.command("replay")(replay.replay)

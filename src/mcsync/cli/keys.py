@@ -8,26 +8,20 @@ import os
 from collections import Counter
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
 
 import typer
 from rich.console import Console
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from mcsync.cli import administration
-from mcsync.cli.console import AsJson, Exit, Output, make_table, print_json, run
-from mcsync.core.auth.organisations import get_organisation, organisation_ids
-from mcsync.core.crypto import SecretError, hash_key_context, key_id
-from mcsync.core.resources import Resources
-from mcsync.features import audit
-from mcsync.features.audit import AuditAction
-from mcsync.features.connection import service as connection
-from mcsync.features.erasure import service as erasure
-from mcsync.features.erasure.subject import subject_context
-from mcsync.features.sources import service as sources
-from mcsync.features.transactional import sealed as transactional
-from mcsync.features.webhooks import service as webhooks
+from mcsync.cli.console import AsJson, Exit, Output, print_json, run
+from mcsync.cli.tables import make_table
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+    from mcsync.core.resources import Resources
 
 keys = typer.Typer(no_args_is_help=True, help="Master keys that seal the stored secrets.")
 
@@ -48,6 +42,9 @@ def generate(
 @keys.command("rotate")
 def rotate(as_json: AsJson = False) -> None:
     """Seal every stored secret under the active master key. Safe to stop and repeat at any time."""
+    from mcsync.core.auth.organisations import organisation_ids
+    from mcsync.core.crypto import SecretError
+
     out = Output(as_json)
 
     async def work(resources: Resources) -> dict[str, Any]:
@@ -76,6 +73,14 @@ def rotate(as_json: AsJson = False) -> None:
 
 async def _rotate(resources: Resources, org_id: UUID) -> int:
     """One organisation in one transaction; how many secrets were sealed anew."""
+    from mcsync.features import audit
+    from mcsync.features.audit import AuditAction
+    from mcsync.features.connection import service as connection
+    from mcsync.features.erasure import service as erasure
+    from mcsync.features.sources import service as sources
+    from mcsync.features.transactional import sealed as transactional
+    from mcsync.features.webhooks import service as webhooks
+
     async with resources.db.transaction(org_id) as session:
         renewed = await _rewrap_hash_key(resources, session, org_id)
         renewed += await connection.rewrap_key(resources, session)
@@ -96,6 +101,9 @@ async def _rotate(resources: Resources, org_id: UUID) -> int:
 
 
 async def _rewrap_hash_key(resources: Resources, session: AsyncSession, org_id: UUID) -> int:
+    from mcsync.core.auth.organisations import get_organisation
+    from mcsync.core.crypto import hash_key_context
+
     organisation = await get_organisation(session)
     assert organisation is not None
     renewed = resources.keys.rewrap(organisation.hash_key, hash_key_context(org_id))
@@ -128,6 +136,9 @@ def doctor(as_json: AsJson = False) -> None:
 
 async def secrets_by_key(resources: Resources) -> list[dict[str, Any]]:
     """One row for each master key that is configured or used."""
+    from mcsync.core.auth.organisations import organisation_ids
+    from mcsync.core.crypto import SecretError
+
     used: Counter[str] = Counter()
     unreadable: Counter[str] = Counter()
     for org_id in await organisation_ids(resources.db):
@@ -155,6 +166,15 @@ async def secrets_by_key(resources: Resources) -> list[dict[str, Any]]:
 
 async def secrets_of(session: AsyncSession, org_id: UUID) -> AsyncIterator[tuple[str, str]]:
     """The organisation's envelopes and where each was sealed for, one at a time."""
+    from mcsync.core.auth.organisations import get_organisation
+    from mcsync.core.crypto import hash_key_context
+    from mcsync.features.connection import service as connection
+    from mcsync.features.erasure import service as erasure
+    from mcsync.features.erasure.subject import subject_context
+    from mcsync.features.sources import service as sources
+    from mcsync.features.transactional import sealed as transactional
+    from mcsync.features.webhooks import service as webhooks
+
     organisation = await get_organisation(session)
     if organisation is not None:
         yield organisation.hash_key, hash_key_context(org_id)
@@ -171,6 +191,8 @@ async def secrets_of(session: AsyncSession, org_id: UUID) -> AsyncIterator[tuple
 
 
 def _key_of(envelope: str) -> str:
+    from mcsync.core.crypto import SecretError, key_id
+
     try:
         return key_id(envelope)
     except SecretError:

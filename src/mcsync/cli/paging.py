@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
-
-from pydantic import BaseModel
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from mcsync.core.web.paging import MAX_LIMIT, PageParams
-from mcsync.core.web.schemas import Page
 
-ItemT = TypeVar("ItemT", bound=BaseModel)
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from mcsync.core.web.schemas import Page
+
+ItemT = TypeVar("ItemT", bound="BaseModel")
 
 
 async def every(

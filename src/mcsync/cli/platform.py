@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 from uuid import UUID
 
 import typer
@@ -12,10 +12,15 @@ from rich.console import Console
 from mcsync.cli import administration
 from mcsync.cli.console import AsJson, Exit, OrgOption, Output, Yes, confirm, run
 from mcsync.core.auth import Role
-from mcsync.core.db.platform import ServiceToken
-from mcsync.core.resources import Resources
+
+if TYPE_CHECKING:
+    from mcsync.core.db.platform import ServiceToken
+    from mcsync.core.resources import Resources
 
 org = typer.Typer(no_args_is_help=True, help="Organisations (tenants).")
+_YEAR: Final = 366 * 24 * 60
+"""Minutes."""
+
 token = typer.Typer(no_args_is_help=True, help="Service tokens of an organisation.")
 
 
@@ -146,7 +151,8 @@ def token_list(organisation: OrgOption = None, as_json: AsJson = False) -> None:
 def token_revoke(
     token_id: Annotated[UUID, typer.Argument(help="The token's id, from `mcsync token list`.")],
     in_minutes: Annotated[
-        int, typer.Option(min=0, help="End it later, so that its successor can take over.")
+        int,
+        typer.Option(min=0, max=_YEAR, help="End it later, so that its successor can take over."),
     ] = 0,
     organisation: OrgOption = None,
     yes: Yes = False,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -21,8 +21,9 @@ from mcsync.cli.upload import (
     choice_of,
     show_rejections,
 )
-from mcsync.core.resources import Resources
-from mcsync.features.preferences import importing
+
+if TYPE_CHECKING:
+    from mcsync.core.resources import Resources
 
 preferences = typer.Typer(
     no_args_is_help=True, help="Consent: who opted in or out, with its proof."
@@ -44,6 +45,8 @@ def import_(
     as_json: AsJson = False,
 ) -> None:
     """Import statements of consent about known contacts. Exits 6 if any row was rejected."""
+    from mcsync.features.preferences import importing
+
     out = Output(as_json)
     given = Upload(out, file, charset)
     choice = choice_of(mapped, constants, columns)

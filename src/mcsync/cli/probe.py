@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
 from mcsync.cli.administration import acting
-from mcsync.cli.console import AsJson, Exit, OrgOption, Output, make_table, run
-from mcsync.core.resources import Resources
-from mcsync.features.probe import service
-from mcsync.features.probe.service import Finding, Report
+from mcsync.cli.console import AsJson, Exit, OrgOption, Output, run
+from mcsync.cli.tables import make_table
+
+if TYPE_CHECKING:
+    from mcsync.core.resources import Resources
+    from mcsync.features.probe.service import Finding, Report
 
 
 def probe(
@@ -35,6 +37,8 @@ def probe(
 
     Takes up to two minutes. Nothing is sent to anybody. Exits 6 if something could not be removed.
     """
+    from mcsync.features.probe import service
+
     out = Output(as_json)
 
     async def work(resources: Resources) -> Report:

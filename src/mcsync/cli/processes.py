@@ -7,7 +7,7 @@ import os
 import socket
 import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -17,10 +17,13 @@ from mcsync.cli.console import (
     Output,
     ServiceRole,
     explained,
+    print_text,
     quiet_logs,
     settings,
 )
-from mcsync.core.settings import Settings
+
+if TYPE_CHECKING:
+    from mcsync.core.settings import Settings
 
 IKnow = Annotated[
     bool,
@@ -177,14 +180,15 @@ def openapi(
 ) -> None:
     """Print the OpenAPI document, or check that the published one is fresh."""
     from mcsync.app import create_app
+    from mcsync.core.settings import Settings
     from mcsync.core.web.openapi import render_openapi
 
     document = render_openapi(create_app(Settings.model_construct()))
     if not check:
-        sys.stdout.write(document)
+        print_text(document)
         return
     out = Output(as_json=False)
-    published = file.read_text() if file.exists() else ""
+    published = file.read_text(encoding="utf-8", errors="replace") if file.exists() else ""
     if published != document:
         out.fail(Exit.ATTENTION, f"{file} is not what the code says: run `make openapi`.")
     out.note(f"{file} is fresh.")

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 from uuid import UUID
 
 import typer
 from rich.console import Console
 
 from mcsync.cli.administration import acting
-from mcsync.cli.console import AsJson, Exit, OrgOption, Output, Yes, confirm, make_table, run
+from mcsync.cli.console import AsJson, Exit, OrgOption, Output, Yes, confirm, run
 from mcsync.cli.paging import dumped, every
 from mcsync.cli.progress import RunProgress
+from mcsync.cli.tables import make_table
 from mcsync.core.auth import Actor
-from mcsync.core.errors import NotFoundError
-from mcsync.core.resources import Resources
+from mcsync.core.errors import BadRequestError, NotFoundError
 from mcsync.core.web.paging import MAX_LIMIT, PageParams
-from mcsync.features.segments import service as segments_service
-from mcsync.features.sync import service as sync_service
-from mcsync.features.sync.schemas import PreviewInput, RunView
+
+if TYPE_CHECKING:
+    from mcsync.core.resources import Resources
+    from mcsync.features.sync.schemas import RunView
 
 segments = typer.Typer(no_args_is_help=True, help="Segments: who is kept in which audience.")
 runs = typer.Typer(no_args_is_help=True, help="Runs: the syncs of segments.")
@@ -31,6 +32,8 @@ ENDED_WELL = {"succeeded"}
 
 
 async def _all_segments(resources: Resources, actor: Actor) -> list[dict[str, Any]]:
+    from mcsync.features.segments import service as segments_service
+
     found = await every(lambda page: segments_service.list_segments(resources, actor, page))
     return [dumped(segment) for segment in found]
 
@@ -66,6 +69,9 @@ def segments_preview(
     as_json: AsJson = False,
 ) -> None:
     """Show what a sync would do now, and why, without doing it."""
+    from mcsync.features.sync import service as sync_service
+    from mcsync.features.sync.schemas import PreviewInput
+
     out = Output(as_json)
 
     async def work(resources: Resources) -> dict[str, Any]:
@@ -88,20 +94,33 @@ def segments_sync(
     as_json: AsJson = False,
 ) -> None:
     """Start a sync; a worker does it. With --watch, exits 6 unless the run succeeds."""
+    begun: list[str] = []
+    from mcsync.features.sync import service as sync_service
+
     out = Output(as_json)
 
     async def work(resources: Resources) -> RunView:
         actor = await acting(resources, organisation)
         chosen = await _segment_id(resources, actor, segment)
         started = await sync_service.start(resources, actor, chosen, dry_run=dry_run)
+        begun.append(str(started.id))
         if not watch:
             return started
         return await _watched(out, resources, actor, started)
 
-    _finish(out, run(out, work), watched=watch)
+    def goes_on() -> str:
+        return "".join(
+            f"Run {run_id} goes on without you. See it with `mcsync runs show {run_id}`, and stop it with"
+            f" `mcsync runs cancel {run_id}`."
+            for run_id in begun
+        )
+
+    _finish(out, run(out, work, interrupted=goes_on), watched=watch)
 
 
 async def _watched(out: Output, resources: Resources, actor: Actor, started: RunView) -> RunView:
+    from mcsync.features.sync import service as sync_service
+
     last = started
     with RunProgress(out.errors, quiet=out.json) as progress:
         async for _, view in sync_service.watch(resources, actor, started.id, seen=0):
@@ -129,9 +148,15 @@ def runs_list(
     as_json: AsJson = False,
 ) -> None:
     """List runs, newest first."""
+    from mcsync.features.sync import service as sync_service
+    from mcsync.features.sync.schemas import RunStatus
+
     out = Output(as_json)
 
     async def work(resources: Resources) -> list[dict[str, Any]]:
+        if status is not None and status not in get_args(RunStatus):
+            message = f"The status must be one of {', '.join(get_args(RunStatus))}."
+            raise BadRequestError(message)
         actor = await acting(resources, organisation)
         chosen = await _segment_id(resources, actor, segment) if segment else None
         answer = await sync_service.list_runs(
@@ -163,6 +188,8 @@ def runs_show(
     as_json: AsJson = False,
 ) -> None:
     """Show one run: counts, reasons, and its changes if asked for."""
+    from mcsync.features.sync import service as sync_service
+
     out = Output(as_json)
 
     async def work(resources: Resources) -> dict[str, Any]:
@@ -187,6 +214,8 @@ def runs_approve(
     run_id: RunArgument, organisation: OrgOption = None, yes: Yes = False, as_json: AsJson = False
 ) -> None:
     """Execute the changes that the guard held."""
+    from mcsync.features.sync import service as sync_service
+
     _decide(run_id, organisation, yes, as_json, "Execute all held changes of", sync_service.approve)
 
 
@@ -195,6 +224,8 @@ def runs_cancel(
     run_id: RunArgument, organisation: OrgOption = None, yes: Yes = False, as_json: AsJson = False
 ) -> None:
     """Stop a run after the calls under way; what was sent stays."""
+    from mcsync.features.sync import service as sync_service
+
     _decide(run_id, organisation, yes, as_json, "Cancel", sync_service.cancel)
 
 
@@ -225,7 +256,7 @@ def _actions(counts: Mapping[str, int]) -> str:
 def show_run(console: Console, shown: Mapping[str, Any]) -> None:
     """A run, for people."""
     counts = shown["counts"]
-    console.print(f"Run {shown['id']}: [bold]{shown['status']}[/]")
+    console.print(f"Run {shown['id']}: [bold]{shown['status']}[/]", markup=True)
     console.print(
         f"  changes    {_actions(counts)} ({counts['done']} done, {counts['failed']} failed)"
     )

@@ -6,19 +6,19 @@ import os
 import socket
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
 from mcsync.cli.administration import acting
-from mcsync.cli.console import AsJson, Exit, OrgOption, Output, Yes, confirm, make_table, run
+from mcsync.cli.console import INTERRUPTED, AsJson, Exit, OrgOption, Output, Yes, confirm, run
 from mcsync.cli.paging import dumped, every
+from mcsync.cli.tables import make_table
 from mcsync.cli.upload import TimeZoneOption
-from mcsync.core.resources import Resources
-from mcsync.features.sources import service
-from mcsync.features.sources.pulls import Wish
-from mcsync.features.sources.service import NewSource
+
+if TYPE_CHECKING:
+    from mcsync.core.resources import Resources
 
 sources = typer.Typer(
     no_args_is_help=True, help="Sources: contacts from the organisation's own databases."
@@ -108,6 +108,9 @@ def add(
     as_json: AsJson = False,
 ) -> None:
     """Set a source up. Its URL is stored encrypted and never shown again."""
+    from mcsync.features.sources import service
+    from mcsync.features.sources.service import NewSource
+
     out = Output(as_json)
     statement = _text(out, query, query_file, "the query")
     if statement is None:
@@ -142,22 +145,29 @@ def _url(out: Output, given: str | None) -> str:
         return given
     if out.json or not sys.stdin.isatty():
         out.fail(Exit.USAGE, "Give the URL in MCSYNC_SOURCE_URL or with --url.", kind="usage")
-    return str(typer.prompt("Connection URL", hide_input=True))
+    try:
+        return str(typer.prompt("Connection URL", hide_input=True))
+    except typer.Abort:
+        raise typer.Exit(INTERRUPTED) from None
 
 
 @sources.command("test")
 def try_out(
     name: NameArgument,
-    rows: Annotated[int, typer.Option(min=1, help="How many rows to try.")] = service.TRIED_ROWS,
+    rows: Annotated[
+        int | None, typer.Option(min=1, help="How many rows to try; default: 10,000.")
+    ] = None,
     organisation: OrgOption = None,
     as_json: AsJson = False,
 ) -> None:
     """Dry run: ten mapped rows, and what a pull from the beginning would reject. Stores nothing."""
+    from mcsync.features.sources import service
+
     out = Output(as_json)
 
     async def work(resources: Resources) -> dict[str, Any]:
         actor = await acting(resources, organisation)
-        trial = await service.try_out(resources, actor, name, most=rows)
+        trial = await service.try_out(resources, actor, name, most=rows or service.TRIED_ROWS)
         return {
             "counts": trial.counts, "sample": trial.sample, "rejections": trial.rejections,
             "ignoredColumns": list(trial.ignored),
@@ -227,6 +237,9 @@ def pull(
     as_json: AsJson = False,
 ) -> None:
     """Pull a source now. Exits 6 where rows were rejected or it waits for your word."""
+    from mcsync.features.sources import service
+    from mcsync.features.sources.pulls import Wish
+
     out = Output(as_json)
     wish = Wish(from_start, confirm_withdrawals, confirm_deletions)
 
@@ -244,7 +257,7 @@ def pull(
 
 
 def _show_pull(console: Console, found: dict[str, Any]) -> None:
-    console.print(f"Pull {found['id']}: [bold]{found['status']}[/]")
+    console.print(f"Pull {found['id']}: [bold]{found['status']}[/]", markup=True)
     report = found["report"]
     if report:
         _show_counts(console, report, found["firstRejections"], would=False)
@@ -259,6 +272,8 @@ def _show_pull(console: Console, found: dict[str, Any]) -> None:
 @sources.command("list")
 def list_(organisation: OrgOption = None, as_json: AsJson = False) -> None:
     """List the organisation's sources."""
+    from mcsync.features.sources import service
+
     out = Output(as_json)
 
     async def work(resources: Resources) -> list[dict[str, Any]]:
@@ -278,6 +293,8 @@ def remove(
     name: NameArgument, organisation: OrgOption = None, yes: Yes = False, as_json: AsJson = False
 ) -> None:
     """End a source and destroy its credentials. Its contacts stay."""
+    from mcsync.features.sources import service
+
     out = Output(as_json)
     confirm(out, f"Remove the source {name}?", yes=yes)
 

@@ -7,23 +7,24 @@ import mimetypes
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 from uuid import UUID
 
 import typer
-from pydantic import ValidationError
 from rich.console import Console
 
 from mcsync.cli.administration import acting
-from mcsync.cli.console import AsJson, Exit, OrgOption, Output, Yes, confirm, make_table, run
+from mcsync.cli.console import AsJson, Exit, OrgOption, Output, Yes, confirm, run
 from mcsync.cli.paging import dumped
+from mcsync.cli.tables import make_table
 from mcsync.core.auth import Actor
 from mcsync.core.errors import BadRequestError, FieldProblem
-from mcsync.core.resources import Resources
 from mcsync.core.web.paging import MAX_LIMIT, PageParams
-from mcsync.features.transactional import service
-from mcsync.features.transactional.content import SendInput, SendTemplateInput
-from mcsync.features.transactional.schemas import MessageStatus, MessageView
+
+if TYPE_CHECKING:
+    from mcsync.core.resources import Resources
+    from mcsync.features.transactional.content import SendInput, SendTemplateInput
+    from mcsync.features.transactional.schemas import MessageView
 
 transactional = typer.Typer(
     no_args_is_help=True, help="Transactional mail: confirmations and the like, one by one."
@@ -58,6 +59,8 @@ def send(
     as_json: AsJson = False,
 ) -> None:
     """Queue a message, from a template or with its own content; a worker hands it to Mailchimp."""
+    from mcsync.features.transactional import service
+
     out = Output(as_json)
     given: dict[str, Any] = {
         "to": _people(to), "cc": _people(cc), "bcc": _people(bcc), "fromEmail": sender,
@@ -65,7 +68,7 @@ def send(
         "html": _html(out, html_file) if html_file else None,
         "mergeVars": _pairs(out, var), "tags": tag or [], "idempotencyKey": key,
         "attachments": [_file(path) for path in attach or ()],
-        "sendAt": at.astimezone().isoformat() if at else None,
+        "sendAt": _moment(out, at),
     }  # fmt: skip
     if template is not None:
         given |= {"template": template, "templateContent": _pairs(out, region)}
@@ -77,6 +80,13 @@ def send(
 
     shown = run(out, work).model_dump(mode="json", by_alias=True)
     out.result(shown, lambda console: _show(console, shown))
+
+
+def _moment(out: Output, at: datetime | None) -> str | None:
+    try:
+        return at.astimezone().isoformat() if at else None
+    except (OverflowError, ValueError):
+        out.fail(Exit.USAGE, "--at is a time that no calendar here has.", kind="usage")
 
 
 def _people(given: list[str] | None) -> list[dict[str, str]]:
@@ -107,6 +117,10 @@ def _file(path: Path) -> dict[str, str]:
 
 
 def _checked(body: dict[str, Any]) -> SendInput | SendTemplateInput:
+    from pydantic import ValidationError
+
+    from mcsync.features.transactional.content import SendInput, SendTemplateInput
+
     model = SendTemplateInput if "template" in body else SendInput
     try:
         return model.model_validate(body)
@@ -129,6 +143,9 @@ def list_(
     as_json: AsJson = False,
 ) -> None:
     """List messages, newest first."""
+    from mcsync.features.transactional import service
+    from mcsync.features.transactional.schemas import MessageStatus
+
     out = Output(as_json)
 
     async def work(resources: Resources) -> list[dict[str, Any]]:
@@ -162,6 +179,8 @@ def show(
     message_id: MessageArgument, organisation: OrgOption = None, as_json: AsJson = False
 ) -> None:
     """Show a message and what became of it at every recipient."""
+    from mcsync.features.transactional import service
+
     out = Output(as_json)
 
     async def work(resources: Resources) -> dict[str, Any]:
@@ -181,6 +200,8 @@ def cancel(
     as_json: AsJson = False,
 ) -> None:
     """Take a message back that was not handed to Mailchimp yet."""
+    from mcsync.features.transactional import service
+
     _act("Cancel", service.cancel, message_id, organisation, yes, as_json)
 
 
@@ -192,6 +213,8 @@ def resend(
     as_json: AsJson = False,
 ) -> None:
     """Send an unconfirmed message again, unless it is found at Mailchimp after all."""
+    from mcsync.features.transactional import service
+
     _act("Send again", service.resend, message_id, organisation, yes, as_json)
 
 
@@ -220,6 +243,8 @@ def templates(
     as_json: AsJson = False,
 ) -> None:
     """List the templates of the connected Transactional account."""
+    from mcsync.features.transactional import service
+
     out = Output(as_json)
 
     async def work(resources: Resources) -> list[dict[str, Any]]:
@@ -236,7 +261,7 @@ def _outcomes(shown: Mapping[str, Any]) -> str:
 
 
 def _show(console: Console, shown: Mapping[str, Any]) -> None:
-    console.print(f"Message {shown['id']}: [bold]{shown['status']}[/]")
+    console.print(f"Message {shown['id']}: [bold]{shown['status']}[/]", markup=True)
     console.print(f"  recipients  {_outcomes(shown)}")
     if shown["sendAt"]:
         console.print(f"  not before  {shown['sendAt']}")

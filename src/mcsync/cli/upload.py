@@ -7,19 +7,21 @@ import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from mcsync.cli.console import Exit, Output, make_table
-from mcsync.features.contacts.files import XLSX
-from mcsync.features.contacts.intake.columns import Choice
+from mcsync.cli.console import Exit, Output
+from mcsync.cli.tables import make_table
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from mcsync.features.contacts.intake.columns import Choice
 
 _CHUNK = 256 * 1024
 _NDJSON = "application/x-ndjson"
-_TYPES = {".ndjson": _NDJSON, ".jsonl": _NDJSON, ".xlsx": XLSX, ".xlsm": XLSX}
 _START = 256
 
 FileArgument = Annotated[
@@ -56,6 +58,8 @@ ColumnsOption = Annotated[
 
 def choice_of(mapped: list[str] | None, constants: list[str] | None, columns: str | None) -> Choice:
     """What the options say about the columns."""
+    from mcsync.features.contacts.intake.columns import Choice
+
     return Choice(mapped or (), constants or (), None if columns is None else [columns])
 
 
@@ -82,7 +86,7 @@ class Upload:
         else:
             with file.open("rb") as opened:
                 start = opened.read(_START)
-        kind = _TYPES.get(file.suffix.lower()) or _kind(start)
+        kind = _kind(file.suffix.lower(), start)
         self.kind = kind if charset is None else f"{kind}; charset={charset}"
 
     @contextmanager
@@ -97,8 +101,14 @@ class Upload:
             yield _chunks(file, self._start, lambda read: progress.advance(task, read))
 
 
-def _kind(start: bytes) -> str:
+def _kind(suffix: str, start: bytes) -> str:
     """JSON begins with a brace, which no header does. A workbook is recognised by its reader."""
+    if suffix in {".xlsx", ".xlsm"}:
+        from mcsync.features.contacts.files import XLSX
+
+        return XLSX
+    if suffix in {".ndjson", ".jsonl"}:
+        return _NDJSON
     text = start.translate(None, b"\0").lstrip(b"\xef\xbb\xbf\xff\xfe \t\r\n")
     return _NDJSON if text.startswith(b"{") else "text/csv"
 
@@ -117,6 +127,14 @@ async def _chunks(
 
 
 def _progress(out: Output) -> Progress:
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TransferSpeedColumn,
+    )
+
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),

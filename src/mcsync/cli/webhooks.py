@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -11,8 +11,9 @@ from mcsync.cli.administration import acting
 from mcsync.cli.console import AsJson, Exit, OrgOption, Output, Yes, confirm, run
 from mcsync.cli.paging import dumped, every
 from mcsync.core.auth import Actor
-from mcsync.core.resources import Resources
-from mcsync.features.webhooks import service
+
+if TYPE_CHECKING:
+    from mcsync.core.resources import Resources
 
 webhooks = typer.Typer(no_args_is_help=True, help="Webhooks: how Mailchimp reports to mcsync.")
 
@@ -24,6 +25,8 @@ _NONE = "None: they are registered by themselves once MCSYNC_PUBLIC_URL is set a
 
 
 async def _all(resources: Resources, actor: Actor) -> list[dict[str, Any]]:
+    from mcsync.features.webhooks import service
+
     found = await every(lambda page: service.list_webhooks(resources, actor, page))
     return [dumped(webhook) for webhook in found]
 
@@ -42,6 +45,8 @@ def webhooks_list(organisation: OrgOption = None, as_json: AsJson = False) -> No
 @webhooks.command("check")
 def webhooks_check(organisation: OrgOption = None, as_json: AsJson = False) -> None:
     """Compare with Mailchimp now, repair what is missing; exits 6 where something still is wrong."""
+    from mcsync.features.webhooks import service
+
     out = Output(as_json)
 
     async def work(resources: Resources) -> list[dict[str, Any]]:
@@ -63,6 +68,8 @@ def webhooks_rotate(
     as_json: AsJson = False,
 ) -> None:
     """Replace a webhook's secret address; the one before is accepted for 24 hours more."""
+    from mcsync.features.webhooks import service
+
     out = Output(as_json)
     confirm(out, f"Replace the webhook address of audience {audience}?", yes=yes)
 
