@@ -248,6 +248,7 @@ def _explain(out: Output, error: Exception) -> None:
         MailchimpTimeout,
         ThrottledError,
         TransientError,
+        UnsafeConnectionError,
     )
 
     if isinstance(error, SettingsError | EmbeddedError):
@@ -257,6 +258,8 @@ def _explain(out: Output, error: Exception) -> None:
     if isinstance(error, McsyncError):
         details = [error.detail, *(f"{e.pointer}: {e.message}" for e in error.errors)]
         out.fail(Exit.REFUSED, "\n".join(details), kind=error.code)
+    if isinstance(error, UnsafeConnectionError):  # a whole sentence, perhaps about the proxy
+        out.fail(Exit.UNAVAILABLE, error.title, kind="mailchimp_unavailable")
     if isinstance(error, MailchimpTimeout | ThrottledError | TransientError):
         out.fail(Exit.UNAVAILABLE, f"Mailchimp: {error}", kind="mailchimp_unavailable")
     if isinstance(error, MailchimpError):

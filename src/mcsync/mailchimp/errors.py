@@ -101,7 +101,7 @@ class TransientError(MailchimpError):
 
 
 class UnsafeConnectionError(TransientError):
-    """TLS failed, or a proxy refused: nothing was sent, and the key has nothing to do with it.
+    """TLS failed, or the egress proxy did: nothing was sent, and the key has nothing to do with it.
 
     The title says what is wrong and what to do, in a sentence.
     """

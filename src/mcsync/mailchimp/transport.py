@@ -19,6 +19,13 @@ from urllib.parse import quote
 
 import httpx
 
+from mcsync.mailchimp.egress import (
+    EgressProxyError,
+    ProxiedTransport,
+    certificate_problem,
+    tls_error,
+    untrusted_issuer,
+)
 from mcsync.mailchimp.errors import (
     MailchimpError,
     MailchimpTimeout,
@@ -88,23 +95,28 @@ def build_http(
     one. `ca_file`: authorities in PEM form that are trusted too; `proxy`: the URL of the
     proxy that every call takes. The caller closes the client.
     """
+    tls = _tls(ca_file)
+    limits = httpx.Limits(
+        max_connections=max_connections,
+        max_keepalive_connections=max_connections,
+        # Shorter than the other side's patience, so that a write rarely meets a
+        # connection which is just being closed.
+        keepalive_expiry=20.0,
+    )
+    proxied = None
+    if proxy is not None:
+        encrypted = httpx.URL(proxy).scheme == "https"
+        named = httpx.Proxy(proxy, ssl_context=tls if encrypted else None)
+        proxied = ProxiedTransport(verify=tls, limits=limits, proxy=named, trust_env=False)
     return httpx.AsyncClient(
         follow_redirects=False,
         trust_env=False,
-        verify=_tls(ca_file),
-        proxy=None
-        if proxy is None
-        else httpx.Proxy(proxy, ssl_context=_tls(ca_file) if proxy.startswith("https") else None),
+        verify=tls,
+        transport=proxied,
         timeout=httpx.Timeout(
             connect=CONNECT_SECONDS, read=WRITE_SECONDS, write=WRITE_SECONDS, pool=WRITE_SECONDS
         ),
-        limits=httpx.Limits(
-            max_connections=max_connections,
-            max_keepalive_connections=max_connections,
-            # Shorter than the other side's patience, so that a write rarely meets a
-            # connection which is just being closed.
-            keepalive_expiry=20.0,
-        ),
+        limits=limits,
     )
 
 
@@ -175,10 +187,8 @@ class Transport:
             raise MailchimpTimeout("no connection in time") from error
         except (TimeoutError, httpx.TimeoutException) as error:
             raise MailchimpTimeout("no answer in time", outcome_unknown=request.write) from error
-        except httpx.ProxyError as error:
-            raise UnsafeConnectionError(
-                "The egress proxy (MCSYNC_EGRESS_PROXY) refuses the call."
-            ) from error
+        except EgressProxyError as error:
+            raise UnsafeConnectionError(str(error)) from error
         except httpx.ConnectError as error:
             wrong = _tls_problem(error)
             if wrong is not None:
@@ -212,33 +222,18 @@ class Transport:
             return response.status_code, response.headers, bytes(body)
 
 
-_VERIFY_NAMES: Final = {62, 63, 64}
-_VERIFY_ISSUERS: Final = {2, 18, 19, 20, 21}
-"""OpenSSL's X509_V_ERR codes."""
-
-
 def _tls_problem(error: BaseException) -> str | None:
     """What is wrong with TLS, in words; None where the connection failed for another reason."""
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, ssl.SSLError):
-        cause = cause.__cause__ or cause.__context__
-    if cause is None:
+    if tls_error(error) is None:
         return None
-    match getattr(cause, "verify_code", 0):
-        case 10:
-            return "The TLS certificate of Mailchimp's address has expired, or this clock is wrong."
-        case 9:
-            return "The TLS certificate of Mailchimp's address is not valid yet, or this clock is wrong."
-        case code if code in _VERIFY_NAMES:
-            return "The TLS certificate of Mailchimp's address is for another name."
-        case code if code in _VERIFY_ISSUERS:
-            return (
-                "The TLS certificate of Mailchimp's address is of an authority that is not trusted."
-                " Where a proxy of your own inspects TLS, name its authority in MCSYNC_CA_FILE."
-            )
-        case code if code:
-            return "The TLS certificate of Mailchimp's address is not trusted."
-    return "Mailchimp's address does not speak TLS as expected: something else may answer there."
+    wrong = certificate_problem(error, of="Mailchimp's address")
+    if wrong is None:
+        return (
+            "Mailchimp's address does not speak TLS as expected: something else may answer there."
+        )
+    if untrusted_issuer(error):
+        wrong += " Where a proxy of your own inspects TLS, name its authority in MCSYNC_CA_FILE."
+    return wrong
 
 
 def _date(header: str | None) -> datetime | None:

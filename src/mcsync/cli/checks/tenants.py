@@ -331,7 +331,7 @@ async def _connection(
     from mcsync.core.errors import McsyncError
     from mcsync.features.connection import capabilities
     from mcsync.features.connection import service as connection
-    from mcsync.mailchimp import MailchimpError, TransientError
+    from mcsync.mailchimp import MailchimpError, TransientError, UnsafeConnectionError
 
     check = f"Mailchimp of {await named.of(org_id)}"
     before = time.time()
@@ -342,11 +342,13 @@ async def _connection(
     except TimeoutError:
         return Finding(
             check, "problem", f"no answer within {PING_SECONDS:.0f} s",
-            "Try again later: Mailchimp, or all slots of the account, are busy.",
+            "Try again later: Mailchimp, or all slots of the account, are busy."
+            + (" Or MCSYNC_EGRESS_PROXY does not answer." if resources.settings.egress_proxy else ""),
         ), None  # fmt: skip
     except TransientError as error:  # the key has nothing to do with it
+        said = error.title if isinstance(error, UnsafeConnectionError) else short(error)
         return Finding(
-            check, "problem", short(error), "Try again later; docs/network.md has what TLS and proxies need."
+            check, "problem", said, "Try again later; docs/network.md has what TLS and proxies need."
         ), None  # fmt: skip
     except (McsyncError, MailchimpError, SecretError) as error:
         return Finding(
