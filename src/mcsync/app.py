@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from uuid import UUID
 
@@ -14,16 +15,22 @@ from starlette.types import Scope
 import mcsync
 from mcsync.core.auth.deps import identify
 from mcsync.core.auth.tokens import TokenVerifier
+from mcsync.core.environment import read_settings
 from mcsync.core.logging import configure_logging, flush_logs
 from mcsync.core.resources import PATIENCE_SECONDS, Resources
-from mcsync.core.settings import Settings
+from mcsync.core.settings import Settings, SettingsError
+from mcsync.core.start import StartCheck
 from mcsync.core.web import health
 from mcsync.core.web.cors import CorsMiddleware
 from mcsync.core.web.deps import BodyLimit
 from mcsync.core.web.docs import install_docs
 from mcsync.core.web.errors import install_error_handlers
 from mcsync.core.web.idempotency import IdempotencyMiddleware
-from mcsync.core.web.middleware import BodyLimitMiddleware, RequestContextMiddleware
+from mcsync.core.web.middleware import (
+    BodyLimitMiddleware,
+    RequestContextMiddleware,
+    StartGateMiddleware,
+)
 from mcsync.core.web.openapi import (
     DESCRIPTION,
     TITLE,
@@ -72,12 +79,20 @@ ROUTERS = (
 )
 
 
-def create_app(settings: Settings | None = None, resources: Resources | None = None) -> FastAPI:
+def create_app(
+    settings: Settings | None = None,
+    resources: Resources | None = None,
+    *,
+    check: StartCheck | None = None,
+    refuse: Callable[[SettingsError], None] = lambda _error: None,
+) -> FastAPI:
     """The API. Resources that are handed in stay their owner's; otherwise it builds and closes its own.
 
-    Needs no configuration until it starts, so that ``openapi.json`` can be written anywhere.
+    Needs no configuration until it starts, so that ``openapi.json`` can be written anywhere. ``check`` is
+    what the database has still to answer before anything is served; ``refuse`` is called where the answer
+    is that this process must not serve. Raises ``SettingsError`` where the environment cannot be read.
     """
-    settings = settings or (resources.settings if resources else Settings())
+    settings = settings or (resources.settings if resources else read_settings().sound())
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -87,9 +102,16 @@ def create_app(settings: Settings | None = None, resources: Resources | None = N
         configure_logging(settings)
         built = await Resources.build(settings, patience=PATIENCE_SECONDS)
         _attach(app, built)
+        built.start_checked = check is None
+        asking = None
+        if check is not None:
+            asking = asyncio.create_task(_ask(check, built, refuse))
         try:
             yield
         finally:
+            if asking is not None:
+                asking.cancel()
+                await asyncio.gather(asking, return_exceptions=True)
             await built.close()
             flush_logs()  # SIGTERM ends the process in a way that runs nothing at exit
 
@@ -110,6 +132,7 @@ def create_app(settings: Settings | None = None, resources: Resources | None = N
             Middleware(
                 CorsMiddleware, paths={subscribers.FORM_PATH}, origins=settings.form_origins
             ),
+            Middleware(StartGateMiddleware),
             Middleware(IdempotencyMiddleware, identify=_caller),
             Middleware(BodyLimitMiddleware, limit=settings.max_body_bytes),
         ],
@@ -137,6 +160,15 @@ def create_app(settings: Settings | None = None, resources: Resources | None = N
     if resources is not None:
         _attach(app, resources)
     return app
+
+
+async def _ask(
+    check: StartCheck, resources: Resources, refuse: Callable[[SettingsError], None]
+) -> None:
+    try:
+        await check.until_answered(resources)
+    except SettingsError as error:
+        refuse(error)
 
 
 def _attach(app: FastAPI, resources: Resources) -> None:

@@ -26,15 +26,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Self
 
+from pydantic import SecretStr
+
 from mcsync.cli import administration
 from mcsync.core.auth import Role
 from mcsync.core.db import migrations
+from mcsync.core.environment import read_settings, unknown_names
 from mcsync.core.resources import Resources
-from mcsync.core.settings import Settings
+from mcsync.core.settings import Settings, SettingsError
 from mcsync.embedded import LOOPBACK, EmbeddedPostgres, EmbeddedValkey, write_private
 from mcsync.processes import Guarded
 
 DATABASE = "mcsync"
+_DECIDED = frozenset({
+    "database_url", "migration_database_url", "redis_url", "master_keys", "master_key_active",
+})  # fmt: skip
+"""Settings that the shell has no say in: the stack has servers and keys of its own."""
+_DECIDED_WITH_SANDBOX = _DECIDED | {"mailchimp_url", "mandrill_url", "egress_proxy"}
+"""With the sandbox nothing leaves this machine, so neither does it take a proxy."""
 BACKLOG = 512
 START_SECONDS = 60.0
 BACK_OFF = (0.2, 0.5, 1.0, 2.0, 5.0)
@@ -189,6 +198,7 @@ class Stack:
 
     def _start(self) -> Ready:
         # Others may pass through, so that PostgreSQL's own account reaches its data when we are root.
+        self._require_shell()
         self._home.mkdir(mode=0o711, parents=True, exist_ok=True)
         self._take_lock()
         self._postgres = EmbeddedPostgres(self._home, durable=self._options.durable)
@@ -234,6 +244,17 @@ class Stack:
             shell=self._write_shell(),
         )
 
+    @property
+    def _decided(self) -> frozenset[str]:
+        return _DECIDED_WITH_SANDBOX if self._options.sandbox else _DECIDED
+
+    def _require_shell(self) -> None:
+        """Refuses what the processes would refuse of the shell's settings, before anything is started."""
+        reading = read_settings(without=self._decided)
+        problems = reading.service_problems(without=self._decided) + unknown_names(os.environ)
+        if problems:
+            raise SettingsError(problems)
+
     def _checkpoint(self) -> None:
         if self._stop_wanted():
             raise StopRequested
@@ -248,8 +269,7 @@ class Stack:
 
     def _start_sandbox(self) -> dict[str, str]:
         if not self._options.sandbox:
-            url = os.environ.get("MCSYNC_MAILCHIMP_URL", Settings.model_construct().mailchimp_url)
-            return {"url": url}
+            return {"url": read_settings(without=self._decided).settings.mailchimp_url}
         self._tell("Starting the Mailchimp sandbox")
         settings = json.dumps(dict(self._options.sandbox_settings))
         self._sandbox = Guarded(
@@ -269,7 +289,7 @@ class Stack:
         return addresses
 
     def _environment(self, mailchimp: Mapping[str, str]) -> dict[str, str]:
-        """Whatever the user set, and what the stack decides."""
+        """What the shell may set, and what the stack decides."""
         assert self._postgres is not None
         assert self._valkey is not None
         keys = self._kept("master-keys.json", self._new_master_keys)
@@ -282,10 +302,13 @@ class Stack:
         }
         if "mandrillUrl" in mailchimp:
             decided["MCSYNC_MANDRILL_URL"] = mailchimp["mandrillUrl"]
+        honoured = {
+            f"MCSYNC_{name.upper()}" for name in Settings.model_fields.keys() - self._decided
+        }
         surroundings = {
             name: value
             for name, value in os.environ.items()
-            if name not in {"MCSYNC_MASTER_KEY_ACTIVE", "MCSYNC_MIGRATION_DATABASE_URL"}
+            if not name.upper().startswith("MCSYNC_") or name.upper() in honoured
         }
         chosen = {"MCSYNC_LOG_FORMAT": "json" if self._options.quiet else "console"}
         return {**chosen, **surroundings, **decided}
@@ -318,11 +341,12 @@ class Stack:
         """The development organisation and its owner's token, made at the first start."""
 
         def make() -> str:
-            settings = Settings.model_validate(
-                {
-                    "database_url": environment["MCSYNC_DATABASE_URL"],
-                    "redis_url": environment["MCSYNC_REDIS_URL"],
-                    "master_keys": json.loads(environment["MCSYNC_MASTER_KEYS"]),
+            keys = json.loads(environment["MCSYNC_MASTER_KEYS"])
+            settings = read_settings(without=self._decided).settings.model_copy(
+                update={
+                    "database_url": SecretStr(environment["MCSYNC_DATABASE_URL"]),
+                    "redis_url": SecretStr(environment["MCSYNC_REDIS_URL"]),
+                    "master_keys": {name: SecretStr(key) for name, key in keys.items()},
                 }
             )
             return asyncio.run(_make_first_token(settings))

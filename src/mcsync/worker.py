@@ -46,6 +46,7 @@ from mcsync.core.jobs import (
 from mcsync.core.logging import cause_of, configure_logging
 from mcsync.core.resources import Resources
 from mcsync.core.settings import Settings
+from mcsync.core.start import StartCheck
 from mcsync.core.web.health import ready as readiness
 from mcsync.core.worker_health import HealthPort, PortTakenError, Pulse
 from mcsync.features.campaigns import dispatch as campaign_dispatch
@@ -132,10 +133,18 @@ _LOOPS: Final[tuple[tuple[float, Callable[[Resources], Awaitable[Any]]], ...]] =
 """What every worker does again and again. Each is safe in any number of processes."""
 
 
-def run(settings: Settings, *, host: str = "127.0.0.1", port: int | None = None) -> None:
+def run(
+    settings: Settings,
+    *,
+    host: str = "127.0.0.1",
+    port: int | None = None,
+    check: StartCheck | None = None,
+) -> None:
     """Runs a worker until SIGTERM or SIGINT; with a ``port`` it answers there how it is.
 
-    Raises ``SettingsError`` when half-configured, and ``PortTakenError`` where the port cannot be had.
+    ``check`` is what the database has still to answer before the worker takes a job. Raises
+    ``SettingsError`` when half-configured or where that answer is no, and ``PortTakenError`` where the port
+    cannot be had.
     """
     configure_logging(settings)
     # What is loaded now stays: the collector need not walk it again, nor as often, while answers
@@ -143,7 +152,7 @@ def run(settings: Settings, *, host: str = "127.0.0.1", port: int | None = None)
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(serve(settings, host=host, port=port))
+        runner.run(serve(settings, host=host, port=port, check=check))
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -155,8 +164,14 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
-async def serve(settings: Settings, *, host: str = "127.0.0.1", port: int | None = None) -> None:
-    """The worker, in a running loop. Raises what :func:`run` raises."""
+async def serve(
+    settings: Settings,
+    *,
+    host: str = "127.0.0.1",
+    port: int | None = None,
+    check: StartCheck | None = None,
+) -> None:
+    """The worker, in a running loop. Takes and raises what :func:`run` takes and raises."""
     pulse = Pulse(room=_ROOM)
     resources = await Resources.build(settings)
     try:
@@ -164,10 +179,50 @@ async def serve(settings: Settings, *, host: str = "127.0.0.1", port: int | None
     except PortTakenError:
         await resources.close()
         raise
+    resources.start_checked = check is None
     stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    turning = asyncio.create_task(pulse.turn())
+    if health is not None:
+        health.start()
+        _log.info("health_port_opened", host=host, port=health.port)
+    try:
+        if check is not None:
+            await _checked(check, resources, stopping)
+        if not stopping.is_set():
+            pulse.work_begins()
+            await _work(resources, pulse, health, stopping)
+    finally:
+        stopping.set()
+        if health is not None:
+            await health.stop()
+        turning.cancel()
+        await asyncio.gather(turning, return_exceptions=True)
+        await resources.close()
+
+
+async def _checked(check: StartCheck, resources: Resources, stopping: asyncio.Event) -> None:
+    """Waits until the database has answered the checks of the start, or the worker has to stop."""
+    asking = asyncio.create_task(check.until_answered(resources))
+    stopped = asyncio.create_task(stopping.wait())
+    await asyncio.wait({asking, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    for task in (asking, stopped):
+        task.cancel()
+    said, _ = await asyncio.gather(asking, stopped, return_exceptions=True)
+    if isinstance(said, Exception):
+        raise said
+
+
+async def _work(
+    resources: Resources, pulse: Pulse, health: HealthPort | None, stopping: asyncio.Event
+) -> None:
+    """Takes jobs until the worker has to stop; then hands them over, and answers no probe any more."""
     worker_id = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
     pulling = source_jobs.Pulling(pulled=dispatch.release_waiting)
-    assert settings.redis_url is not None
+    redis_url = resources.settings.redis_url
+    assert redis_url is not None
     crew = Crew(
         {name: pulse.counted(work) for name, work in _JOBS.items()},
         {
@@ -184,29 +239,10 @@ async def serve(settings: Settings, *, host: str = "127.0.0.1", port: int | None
         most=_ROOM,
         each={ORDER: jobs.ORDERS_EACH},
     )
-    bell = Bell(settings.redis_url.get_secret_value(), crew, _JOBS)
+    bell = Bell(redis_url.get_secret_value(), crew, _JOBS)
     resources.jobs.start_here(crew.start, is_heard=lambda: bell.is_heard)
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopping.set)
     _log.info("worker_started", worker=worker_id, version=__version__)
-    tasks = [
-        asyncio.create_task(_every(seconds, stopping, partial(act, resources)))
-        for seconds, act in _LOOPS
-    ]
-    tasks += [
-        asyncio.create_task(pulse.turn()),
-        asyncio.create_task(
-            _every(_DISPATCH_SECONDS, stopping, partial(_ring_due, resources, pulse))
-        ),
-        asyncio.create_task(
-            _every(BEAT_SECONDS, stopping, partial(_beat, resources, worker_id, pulse))
-        ),
-    ]
-    tasks.append(asyncio.create_task(_once(partial(webhook_dispatch.ring_elsewhere, resources))))
-    if health is not None:
-        health.start()
-        _log.info("health_port_opened", host=host, port=health.port)
+    tasks = _begin_loops(resources, pulse, worker_id, stopping)
     listening = asyncio.create_task(bell.listen())
     try:
         await stopping.wait()
@@ -223,8 +259,23 @@ async def serve(settings: Settings, *, host: str = "127.0.0.1", port: int | None
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await _gone(resources, worker_id)
-        await resources.close()
         _log.info("worker_stopped", worker=worker_id)
+
+
+def _begin_loops(
+    resources: Resources, pulse: Pulse, worker_id: str, stopping: asyncio.Event
+) -> list[asyncio.Task[None]]:
+    """What a worker does by itself: the schedules, the dispatcher and the heartbeats."""
+    acts: list[tuple[float, Callable[[], Awaitable[Any]]]] = [
+        *((seconds, partial(act, resources)) for seconds, act in _LOOPS),
+        (_DISPATCH_SECONDS, partial(_ring_due, resources, pulse)),
+        (BEAT_SECONDS, partial(_beat, resources, worker_id, pulse)),
+    ]
+    once = _once(partial(webhook_dispatch.ring_elsewhere, resources))
+    return [
+        *(asyncio.create_task(_every(seconds, stopping, act)) for seconds, act in acts),
+        asyncio.create_task(once),
+    ]
 
 
 async def _every(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import json
 import os
+from collections.abc import Callable
 from typing import Any
 
 import asyncpg
@@ -14,16 +14,19 @@ from alembic import command
 from pydantic import SecretStr
 
 from mcsync.core.db import migrations
+from mcsync.core.environment import Reading
 from mcsync.core.resources import Resources
 from mcsync.core.settings import Settings, SettingsError
-from mcsync.core.start import require_start, unknown_names
+from mcsync.core.start import require_start
 from tests.support.organisations import Org
+
+AWAY = "postgresql://mcsync@127.0.0.1:9/mcsync"
 
 
 async def problems(settings: Settings, kind: Any = "api", **given: Any) -> str:
     """What is said, in a thread as a command would; empty where the process may start."""
     try:
-        await asyncio.to_thread(require_start, settings, kind, {}, **given)
+        await asyncio.to_thread(require_start, Reading(settings), kind, {}, **given)
     except SettingsError as error:
         return "\n".join(error.problems)
     return ""
@@ -62,9 +65,29 @@ async def test_other_master_keys(
     assert f"lacks the key {name}" in found
 
 
-async def test_a_database_that_is_away_is_no_reason(settings: Settings) -> None:
-    away = changed(settings, database_url=SecretStr("postgresql://mcsync@127.0.0.1:9/mcsync"))
-    assert await problems(away, "worker") == ""
+@pytest.mark.parametrize("change", [lambda url: AWAY, lambda url: f"{url}_that_nobody_made"])
+async def test_a_database_that_does_not_answer_is_no_reason(
+    settings: Settings, database_url: str, change: Callable[[str], str]
+) -> None:
+    away = changed(settings, database_url=SecretStr(change(database_url)))
+    check = await asyncio.to_thread(require_start, Reading(away), "worker", {})
+    assert check is not None, "it is asked later"
+    assert await asyncio.to_thread(require_start, Reading(settings), "worker", {}) is None
+
+
+async def test_what_the_database_says_and_other_problems_are_told_together(
+    settings: Settings, superuser_url: str
+) -> None:
+    unbound = changed(
+        settings, database_url=SecretStr(superuser_url), redis_url=None, trusted_proxies="nginx"
+    )
+    reading = Reading(unbound, {"live_slots": ["MCSYNC_LIVE_SLOTS must be another."]})
+    with pytest.raises(SettingsError) as caught:
+        await asyncio.to_thread(require_start, reading, "api", {"MCSYNC_FOO": "1"})
+    told = sorted(problem.split(" ")[0] for problem in caught.value.problems)
+    assert told == [
+        "MCSYNC_FOO", "MCSYNC_LIVE_SLOTS", "MCSYNC_REDIS_URL", "MCSYNC_TRUSTED_PROXIES,", "The",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -76,32 +99,9 @@ async def test_a_database_that_is_away_is_no_reason(settings: Settings) -> None:
         ("http://mcsync.example.com", True),
         ("mcsync.example.com", True),
         ("ftp://localhost", True),
+        ("https://mcsync.example.com/base", False),
+        ("https://mcsync.example.com/?a=b", True),
     ],
 )
 async def test_a_public_url_is_https(settings: Settings, url: str, wrong: bool) -> None:
     assert ("MCSYNC_PUBLIC_URL" in await problems(changed(settings, public_url=url))) is wrong
-
-
-def test_unknown_names_are_told_with_the_one_that_is_meant() -> None:
-    names = {
-        "MCSYNC_DATABSE_URL": "",
-        "MCSYNC_COLOUR_OF_THE_DOOR": "",
-        "MCSYNC_DATABASE_URL": "",
-        "MCSYNC_ORG": "",
-        "PATH": "",
-        # what Kubernetes adds where Services are named mcsync and mcsync-api
-        "MCSYNC_PORT": "tcp://10.0.0.1:80",
-        "MCSYNC_SERVICE_HOST": "10.0.0.1",
-        "MCSYNC_SERVICE_PORT_HTTP": "80",
-        "MCSYNC_PORT_80_TCP_ADDR": "10.0.0.1",
-        "MCSYNC_API_PORT_80_TCP": "tcp://10.0.0.1:80",
-    }
-    odd, misspelt = unknown_names(names)
-    assert "MCSYNC_COLOUR_OF_THE_DOOR is no setting" in odd
-    assert "Is MCSYNC_DATABASE_URL meant?" in misspelt
-
-
-async def test_everything_at_once() -> None:
-    with pytest.raises(SettingsError) as caught:
-        await asyncio.to_thread(require_start, Settings(), "api", {"MCSYNC_ODD": json.dumps(1)})
-    assert len(caught.value.problems) == 4

@@ -163,28 +163,10 @@ def confirm(out: Output, question: str, *, yes: bool) -> None:
 
 
 def settings() -> Settings:
-    """The settings of the environment. Raises ``SettingsError`` where they make no sense."""
-    from pydantic import ValidationError
-    from pydantic_settings import SettingsError as UnreadableError
+    """The settings of the environment. Raises ``SettingsError`` where some cannot be read."""
+    from mcsync.core.environment import read_settings
 
-    from mcsync.core.settings import Settings, SettingsError
-
-    try:
-        return Settings()
-    except UnreadableError as error:  # the one setting that is JSON
-        lost = (
-            'MCSYNC_MASTER_KEYS is not JSON such as {"k1":"..."}: make it with'
-            " `mcsync keys generate`, and put it in single quotes in a file."
-        )
-        raise SettingsError([lost]) from error
-    except ValidationError as error:
-        wrong = [
-            f"MCSYNC_{'_'.join(str(p) for p in item['loc']).upper()}: {item['msg']}".replace(
-                "MCSYNC_: ", ""
-            )
-            for item in error.errors(include_input=False, include_url=False)
-        ]
-        raise SettingsError(wrong) from error
+    return read_settings().sound()
 
 
 def run(
@@ -199,9 +181,10 @@ def run(
     """
 
     async def whole() -> T:
+        from mcsync.core.environment import read_settings
         from mcsync.core.resources import PATIENCE_SECONDS, Resources
 
-        configuration = settings()
+        configuration = read_settings().complete()
         quiet_logs(configuration)
         resources = await Resources.build(configuration, patience=PATIENCE_SECONDS)
         try:

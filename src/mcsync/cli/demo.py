@@ -46,7 +46,7 @@ def demo(
 
     out = Output(as_json)
     out.json = as_json
-    for name in [name for name in os.environ if name.startswith("MCSYNC_")]:
+    for name in [name for name in os.environ if name.upper().startswith("MCSYNC_")]:
         del os.environ[name]  # the shell may be set up for another installation
     source = file or example_contacts()
     if source is None or not source.is_file():

@@ -23,7 +23,8 @@ from mcsync.cli.console import (
 )
 
 if TYPE_CHECKING:
-    from mcsync.core.settings import Settings
+    from mcsync.core.environment import Reading
+    from mcsync.core.settings import SettingsError
 
 IKnow = Annotated[
     bool,
@@ -51,13 +52,27 @@ def api(
     """Run the API. More load: more of these processes behind a proxy."""
     import uvicorn
 
+    from mcsync.core.network import trusted_proxies_problems
     from mcsync.core.start import require_start
 
     out = _Service()
-    configuration = explained(out, _ready)
-    explained(out, lambda: require_start(configuration, "api", os.environ, any_role=i_know))
+    wrong = trusted_proxies_problems(trusted_proxies) if trusted_proxies else []
+    if wrong:
+        said = "\n".join(f"--trusted-proxies{problem}" for problem in wrong)
+        out.fail(Exit.USAGE, said, kind="usage")
+    reading = _read()
+    check = explained(out, lambda: require_start(reading, "api", os.environ, any_role=i_know))
+    from mcsync.app import create_app  # takes a second, for which no refusal should wait
+
+    configuration = reading.settings
+    refused: list[SettingsError] = []
+
+    def refuse(error: SettingsError) -> None:
+        refused.append(error)
+        server.should_exit = True
+
     config = uvicorn.Config(
-        "mcsync.app:create_app",
+        lambda: create_app(configuration, check=check, refuse=refuse),
         factory=True,
         host=host,
         port=port,
@@ -72,6 +87,8 @@ def api(
     # KeyboardInterrupt is how uvicorn passes SIGINT on when it is done; SystemExit, a port that is taken.
     with contextlib.suppress(KeyboardInterrupt, SystemExit):
         server.run(sockets=None if fd is None else [socket.socket(fileno=fd)])
+    for error in refused:
+        out.fail(Exit.NOT_CONFIGURED, str(error), kind="not_configured")
     if not server.started:
         raise typer.Exit(Exit.FAILED)
 
@@ -96,21 +113,23 @@ def worker(
     from mcsync.core.worker_health import PortTakenError
 
     out = _Service()
-    configuration = explained(out, _ready)
-    explained(out, lambda: require_start(configuration, "worker", os.environ, any_role=i_know))
+    reading = _read()
+    check = explained(out, lambda: require_start(reading, "worker", os.environ, any_role=i_know))
     try:
-        explained(out, lambda: process.run(configuration, host=host, port=port))
+        explained(out, lambda: process.run(reading.settings, host=host, port=port, check=check))
     except PortTakenError as error:
         out.fail(Exit.FAILED, str(error), kind="port_taken")
 
 
-def _ready() -> Settings:
+def _read() -> Reading:
+    """The settings, of which some may be wrong, and a log that is set up as far as they can be read."""
+    from mcsync.core.environment import read_settings
     from mcsync.core.logging import configure_logging, log_everything
 
-    configuration = settings()
-    configure_logging(configuration)
+    reading = read_settings()
+    configure_logging(reading.settings)
     log_everything()
-    return configuration
+    return reading
 
 
 class _Service(Output):

@@ -24,6 +24,7 @@ DatabaseState = Literal[
     "ok", "busy", "full", "read_only", "starting", "too_many_connections", "refused", "unreachable"
 ]
 MigrationState = Literal["ok", "behind", "ahead", "unknown"]
+StartState = Literal["ok", "unchecked"]
 RedisState = Literal["ok", "loading", "read_only", "full", "refused", "unreachable"]
 
 _SECONDS: Final = 1.0
@@ -39,11 +40,13 @@ class Found:
     database: DatabaseState
     migrations: MigrationState
     redis: RedisState
+    start: StartState = "ok"
 
     @property
     def status(self) -> Literal["ok", "degraded", "unavailable"]:
         """``unavailable`` where the process cannot serve; ``degraded`` where it can, but with trouble."""
-        if self.database not in {"ok", "busy"} or self.migrations == "behind":
+        serves = self.database in {"ok", "busy"} and self.migrations != "behind"
+        if not serves or self.start != "ok":
             return "unavailable"
         return "ok" if self.database == "ok" and self.redis == "ok" else "degraded"
 
@@ -53,7 +56,8 @@ async def check(resources: Resources) -> Found:
     (database, migrations), redis = await asyncio.gather(
         check_database(resources), check_redis(resources)
     )
-    return Found(database, migrations, redis)
+    start: StartState = "ok" if resources.start_checked else "unchecked"
+    return Found(database, migrations, redis, start)
 
 
 async def check_database(resources: Resources) -> tuple[DatabaseState, MigrationState]:

@@ -47,6 +47,8 @@ class Resources:
     jobs: JobQueue
     limits: RateLimiter
     clock: Clock = field(default=utc_now)
+    start_checked: bool = True
+    """False while the database has not answered the checks of the start: nothing may be served then."""
 
     @classmethod
     async def build(cls, settings: Settings, *, patience: float | None = None) -> Self:

@@ -8,18 +8,24 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
 import ssl
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Literal, Self
-from urllib.parse import urlsplit
+from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from redis.asyncio.connection import parse_url
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
+from mcsync.core.network import (
+    is_base_url,
+    is_proxy_url,
+    is_public_url,
+    trusted_proxies_problems,
+)
 from mcsync.core.origins import browser_origin
 
 MASTER_KEY_BYTES = 32
@@ -37,6 +43,14 @@ class SettingsError(Exception):
 
     def __init__(self, problems: list[str]) -> None:
         super().__init__("mcsync is not configured:\n" + "\n".join(f"  - {p}" for p in problems))
+        self.problems = problems
+
+
+class ValuesError(ValueError):
+    """A value cannot be read. Each of ``problems`` follows the setting's name, and repeats no value."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__(*problems)
         self.problems = problems
 
 
@@ -66,7 +80,7 @@ class Settings(BaseSettings):
     """Connections that each process opens beyond those under load; default: as many again."""
 
     # Secrets
-    master_keys: dict[str, SecretStr] = Field(default_factory=dict)
+    master_keys: Annotated[dict[str, SecretStr], NoDecode] = Field(default_factory=dict)
     """JSON object: key id -> base64 of 32 random bytes. Old ids stay until `mcsync keys rotate` is done."""
     master_key_active: str | None = None
     """The id of the key that seals new secrets; default: the only one, when there is only one."""
@@ -147,6 +161,11 @@ class Settings(BaseSettings):
     log_format: Literal["json", "console"] = "json"
     """`json` for machines, `console` for eyes."""
 
+    @field_validator("master_keys", mode="before")
+    @classmethod
+    def _key_object(cls, value: object) -> object:
+        return _keys_of(value) if isinstance(value, str) else value
+
     @field_validator("form_origins", mode="before")
     @classmethod
     def _origins(cls, value: object) -> object:
@@ -158,25 +177,20 @@ class Settings(BaseSettings):
     @classmethod
     def _are_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         origins: dict[str, None] = {}
+        problems = []
         for number, one in enumerate(value, 1):
             try:
                 origins[browser_origin(one)] = None
             except ValueError as error:
-                message = f"FORM_ORIGINS, entry {number}: {error}"
-                raise ValueError(message) from None
+                problems.append(f", entry {number}: {error}.")
+        if problems:
+            raise ValuesError(problems)
         return tuple(origins)
 
     @field_validator("log_level", mode="before")
     @classmethod
     def _capital(cls, value: object) -> object:
         return value.upper() if isinstance(value, str) else value
-
-    @model_validator(mode="after")
-    def _slots_fit(self) -> Self:
-        if self.slots_per_account + self.live_slots > _SLOTS_TOGETHER:
-            message = "SLOTS_PER_ACCOUNT and LIVE_SLOTS together must not exceed 10"
-            raise ValueError(message)
-        return self
 
     @property
     def migration_url(self) -> str:
@@ -200,25 +214,48 @@ class Settings(BaseSettings):
 
     def decoded_master_keys(self) -> dict[str, bytes]:
         """Key id -> 32 bytes. Raises :class:`SettingsError` for a missing or weak key."""
-        problems = self._key_problems()
+        problems = self.key_problems()
         if problems:
             raise SettingsError(problems)
         return {kid: _decode(key) or b"" for kid, key in self.master_keys.items()}
 
     def require_service(self) -> None:
         """Checks that an API or a worker can run. Raises :class:`SettingsError` naming all that is wrong."""
-        problems: list[str] = []
-        if self.database_url is None:
-            problems.append("MCSYNC_DATABASE_URL is missing: the URL of a PostgreSQL >= 15.")
-        elif not _is_postgres_url(self.database_url.get_secret_value()):
-            problems.append(f"MCSYNC_DATABASE_URL {_NO_POSTGRES_URL}")
-        if self.redis_url is None:
-            problems.append("MCSYNC_REDIS_URL is missing: the URL of a Redis or Valkey >= 7.")
-        elif not _is_redis_url(self.redis_url.get_secret_value()):
-            problems.append("MCSYNC_REDIS_URL is not a URL such as redis://:password@host:6379/0.")
-        problems += self._key_problems() + self._network_problems()
+        problems = self.service_problems()
         if problems:
             raise SettingsError(problems)
+
+    def service_problems(self) -> list[str]:
+        """What an API or a worker lacks, in sentences that name the setting."""
+        return (
+            self.database_problems()
+            + self._redis_problems()
+            + self.key_problems()
+            + self._network_problems()
+            + self._slot_problems()
+        )
+
+    def database_problems(self) -> list[str]:
+        """What keeps a service from connecting to PostgreSQL, as far as the setting tells."""
+        if self.database_url is None:
+            return ["MCSYNC_DATABASE_URL is missing: the URL of a PostgreSQL >= 15."]
+        if not _is_postgres_url(self.database_url.get_secret_value()):
+            return [f"MCSYNC_DATABASE_URL {_NO_POSTGRES_URL}"]
+        return []
+
+    def _redis_problems(self) -> list[str]:
+        if self.redis_url is None:
+            return ["MCSYNC_REDIS_URL is missing: the URL of a Redis or Valkey >= 7."]
+        if not _is_redis_url(self.redis_url.get_secret_value()):
+            return ["MCSYNC_REDIS_URL is not a URL such as redis://:password@host:6379/0."]
+        return []
+
+    def _slot_problems(self) -> list[str]:
+        if self.slots_per_account + self.live_slots <= _SLOTS_TOGETHER:
+            return []
+        return [
+            f"MCSYNC_SLOTS_PER_ACCOUNT and MCSYNC_LIVE_SLOTS together exceed {_SLOTS_TOGETHER}: lower one."
+        ]
 
     @property
     def most_connections(self) -> int:
@@ -228,10 +265,19 @@ class Settings(BaseSettings):
 
     def _network_problems(self) -> list[str]:
         problems = []
-        if self.public_url is not None and not _is_public_url(self.public_url):
+        for name, url in (
+            ("MAILCHIMP_URL", self.mailchimp_url),
+            ("MANDRILL_URL", self.mandrill_url),
+        ):
+            if not is_base_url(url):
+                problems.append(
+                    f"MCSYNC_{name} is not a URL such as {type(self).model_fields[name.lower()].default}."
+                    " Remove it to call the real Mailchimp."
+                )
+        if self.public_url is not None and not is_public_url(self.public_url):
             problems.append(
-                "MCSYNC_PUBLIC_URL is not an https address such as https://mcsync.example.com: Mailchimp"
-                " would send personal data to it unencrypted."
+                "MCSYNC_PUBLIC_URL is not an https address such as https://mcsync.example.com, without a"
+                " query. Mailchimp sends personal data to it, which must not travel unencrypted."
             )
         if self.ca_file is not None:
             try:
@@ -240,15 +286,16 @@ class Settings(BaseSettings):
                 problems.append(
                     "MCSYNC_CA_FILE is not a readable file of certificates in PEM form."
                 )
-        if self.egress_proxy is not None and not _is_proxy_url(
-            self.egress_proxy.get_secret_value()
-        ):
+        if self.egress_proxy is not None and not is_proxy_url(self.egress_proxy.get_secret_value()):
             problems.append(
-                "MCSYNC_EGRESS_PROXY is not a URL such as http://user:password@host:3128."
+                "MCSYNC_EGRESS_PROXY is not a URL such as http://user:password@host:3128 (a / in the"
+                " password is written %2F, an @ %40)."
             )
-        return problems
+        trusted = trusted_proxies_problems(self.trusted_proxies)
+        return problems + [f"MCSYNC_TRUSTED_PROXIES{problem}" for problem in trusted]
 
-    def _key_problems(self) -> list[str]:
+    def key_problems(self) -> list[str]:
+        """What is wrong with the master keys; no sentence shows one."""
         if not self.master_keys:
             return ["MCSYNC_MASTER_KEYS is missing: make one with `mcsync keys generate`."]
         problems = [
@@ -272,25 +319,6 @@ def _is_postgres_url(url: str) -> bool:
     return driver in {"postgresql", "postgres", "postgresql+asyncpg"}
 
 
-def _is_public_url(url: str) -> bool:
-    """Whether it is https, or of this machine."""
-    try:
-        parts = urlsplit(url)
-        host = parts.hostname or ""
-    except ValueError:
-        return False
-    here = host in {"localhost", "::1"} or host.startswith("127.")
-    return bool(host) and (parts.scheme == "https" or (parts.scheme == "http" and here))
-
-
-def _is_proxy_url(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        return False
-
-
 def _is_redis_url(url: str) -> bool:
     try:
         parse_url(url)
@@ -301,6 +329,25 @@ def _is_redis_url(url: str) -> bool:
 
 def _is_key_id(kid: str) -> bool:
     return 1 <= len(kid) <= 64 and all(c.isascii() and (c.isalnum() or c in "._-") for c in kid)
+
+
+def _keys_of(text: str) -> dict[str, str]:
+    """The master keys that a JSON object names. Raises :class:`ValuesError`."""
+    made = "make it with `mcsync keys generate`, and put it in single quotes in a file."
+    try:
+        pairs = json.loads(text, object_pairs_hook=list)
+    except ValueError:
+        raise ValuesError([f' is not JSON such as {{"k1":"..."}}: {made}']) from None
+    if not isinstance(pairs, list) or not all(_is_text_pair(pair) for pair in pairs):
+        raise ValuesError([f' is not a JSON object of texts such as {{"k1":"..."}}: {made}'])
+    keys = dict(pairs)
+    if len(keys) < len(pairs):
+        raise ValuesError([" has one id twice: give each key an id of its own."])
+    return keys
+
+
+def _is_text_pair(pair: object) -> bool:
+    return isinstance(pair, tuple) and isinstance(pair[1], str)
 
 
 def _decode(key: SecretStr) -> bytes | None:

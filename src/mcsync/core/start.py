@@ -1,90 +1,147 @@
 """What a process of the service must not start with: found before it serves, with what to do about each.
 
-A database that cannot be reached is no reason: the process starts, and works when the database is there.
+A database that does not answer is no reason: the process starts, and asks again until it was answered
+once. Until then it takes no work and no requests, since nobody knows whether it may.
 """
 
 from __future__ import annotations
 
 import asyncio
-import difflib
-import re
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final, Literal
 
-from sqlalchemy.exc import SQLAlchemyError
+import structlog
+from asyncpg import InterfaceError, PostgresError
+from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
 
 from mcsync.core.auth.organisations import opens_hash_key
 from mcsync.core.crypto import KeyRing
 from mcsync.core.db import Database, make_engine, migrations
 from mcsync.core.db.inspection import ServerAndRole, sealed_keys, server_and_role
+from mcsync.core.db.troubles import trouble_of
+from mcsync.core.environment import Reading, unknown_names
+from mcsync.core.logging import cause_of
+from mcsync.core.resources import Resources
 from mcsync.core.settings import Settings, SettingsError
 
 Kind = Literal["api", "worker"]
 
 _SECONDS: Final = 5.0
 """How long a database that does not answer is waited for before the process starts without the checks."""
-_COMMANDS: Final = frozenset({"MCSYNC_SERVICE_PASSWORD", "MCSYNC_SOURCE_URL", "MCSYNC_ORG"})
-"""Variables that commands read by themselves."""
-_KUBERNETES: Final = re.compile(
-    r"MCSYNC_([A-Z0-9_]+_)?(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_\d+_(TCP|UDP|SCTP)(_[A-Z]+)?)?)"
-)
-"""What Kubernetes gives each pod of a namespace that has a Service whose name begins with ``mcsync``."""
+_LATE_SECONDS: Final = 15.0
+"""How long one attempt may take once the process has started: nobody waits for it."""
+_AGAIN_SECONDS: Final = 1.0
+"""Seconds between two attempts."""
+_TELL_AGAIN_SECONDS: Final = 60.0
+_NO_ANSWER: Final = (SQLAlchemyError, PostgresError, InterfaceError, OSError, TimeoutError)
+
+_log = structlog.get_logger(__name__)
 
 
-def unknown_names(environment: Iterable[str]) -> list[str]:
-    """What to say of each variable ``MCSYNC_*`` that no setting has, with the name that may be meant."""
-    known = {f"MCSYNC_{name.upper()}" for name in Settings.model_fields} | _COMMANDS
-    problems = []
-    for name in sorted(environment):
-        if not name.startswith("MCSYNC_") or name in known or _KUBERNETES.fullmatch(name):
-            continue
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.7)
-        meant = f" Is {near[0]} meant?" if near else " Remove it."
-        problems.append(f"{name} is no setting of this version.{meant}")
-    return problems
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What the database said. ``lacking``: why it could not be asked everything; None where it was."""
+
+    problems: list[str]
+    lacking: str | None = None
 
 
 def require_start(
-    settings: Settings, kind: Kind, environment: Mapping[str, str], *, any_role: bool = False
-) -> None:
+    reading: Reading, kind: Kind, environment: Mapping[str, str], *, any_role: bool = False
+) -> StartCheck | None:
     """Checks all that a process must not start with. Raises ``SettingsError`` naming everything at once.
 
-    ``any_role``: a role that row-level security does not bind is accepted (``--i-know``).
+    ``any_role``: a role that row-level security does not bind is accepted (``--i-know``). Answers what is
+    still to be asked because the database did not answer it; None where nothing is.
     """
-    problems = unknown_names(environment)
-    try:
-        settings.require_service()
-    except SettingsError as error:
-        raise SettingsError(error.problems + problems) from None
-    problems += asyncio.run(_of_database(settings, kind, any_role=any_role))
+    problems = reading.service_problems() + unknown_names(environment)
+    check, complete = StartCheck(kind, any_role=any_role), False
+    if not reading.settings.database_problems():
+        answer = asyncio.run(check.ask_apart(reading.settings))
+        problems += answer.problems
+        complete = answer.lacking is None
     if problems:
         raise SettingsError(problems)
+    return None if complete else check
 
 
-async def _of_database(settings: Settings, kind: Kind, *, any_role: bool) -> list[str]:
-    assert settings.database_url is not None
-    engine = make_engine(settings.database_url.get_secret_value(), pool_size=1)
-    db = Database(engine)
-    try:
-        async with asyncio.timeout(_SECONDS):
-            async with db.system() as session:
-                about = await server_and_role(session)
-                problems = [] if any_role else _of_role(about)
-                if not about.migrated or not about.in_service_group:
-                    return problems  # nothing else can be read; readiness and doctor say why
-                at = await migrations.current(session)
-            if kind == "worker" and at is not None and migrations.compared(at) == "behind":
+class StartCheck:
+    """The questions to the database: may a process of this kind work on it, as this role, with these keys?"""
+
+    def __init__(self, kind: Kind, *, any_role: bool = False) -> None:
+        self._kind = kind
+        self._any_role = any_role
+
+    async def ask_apart(self, settings: Settings) -> _Answer:
+        """Asks once, on a connection of its own. An unusable set of keys is left out."""
+        assert settings.database_url is not None
+        keys = None if settings.key_problems() else KeyRing.from_settings(settings)
+        engine = make_engine(settings.database_url.get_secret_value(), pool_size=1)
+        try:
+            async with asyncio.timeout(_SECONDS):
+                return await self._ask(Database(engine), keys)
+        except _NO_ANSWER as error:
+            return _Answer([], lacking=_trouble(error))
+        finally:
+            await engine.dispose()
+
+    async def until_answered(self, resources: Resources) -> None:
+        """Asks again and again; then the process may serve (``resources.start_checked``).
+
+        Raises ``SettingsError`` as soon as an answer says that it must not.
+        """
+        began = time.monotonic()
+        told, told_at = "", 0.0
+        while True:
+            try:
+                async with asyncio.timeout(_LATE_SECONDS):
+                    answer = await self._ask(resources.db, resources.keys)
+            except _NO_ANSWER as error:
+                answer = _Answer([], lacking=_trouble(error))
+            if answer.problems:
+                raise SettingsError(answer.problems)
+            if answer.lacking is None:
+                break
+            now = time.monotonic()
+            if answer.lacking != told or now - told_at >= _TELL_AGAIN_SECONDS:
+                told, told_at = answer.lacking, now
+                _log.warning("start_unchecked", kind=self._kind, error=told)
+            await asyncio.sleep(_AGAIN_SECONDS)
+        resources.start_checked = True
+        _log.info("start_checked", kind=self._kind, seconds=round(time.monotonic() - began, 1))
+
+    async def _ask(self, db: Database, keys: KeyRing | None) -> _Answer:
+        async with db.system() as session:
+            about = await server_and_role(session)
+            problems = [] if self._any_role else _of_role(about)
+            if not about.migrated:
+                return _Answer(problems, lacking="database_not_migrated")
+            if not about.in_service_group:
+                return _Answer(problems, lacking="role_outside_group")  # it can read nothing else
+            at = await migrations.current(session)
+        state = migrations.compared(at)
+        if state == "behind":
+            if self._kind == "worker" and at is not None:
                 problems.append(
                     f"The database is at revision {at}, and this worker needs {migrations.head()}:"
                     " run `mcsync migrate`."
                 )
-            if at == migrations.head():
-                problems += await _of_keys(db, KeyRing.from_settings(settings))
-            return problems
-    except (SQLAlchemyError, OSError, TimeoutError):
-        return []
-    finally:
-        await engine.dispose()
+            return _Answer(problems, lacking="database_behind")
+        if keys is not None:
+            try:
+                problems += await _of_keys(db, keys)
+            except ProgrammingError:
+                if state != "ahead":  # a newer version may have moved what this one looks for
+                    raise
+        return _Answer(problems)
+
+
+def _trouble(error: Exception) -> str:
+    """The name of a failure, as in the other events of the log."""
+    trouble = trouble_of(error)
+    return cause_of(error) if trouble is None else f"database_{trouble.value}"
 
 
 def _of_role(about: ServerAndRole) -> list[str]:

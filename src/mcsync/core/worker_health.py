@@ -54,6 +54,10 @@ class Pulse:
         self.jobs = 0
         """Jobs under way."""
 
+    def work_begins(self) -> None:
+        """The dispatcher and the heartbeats begin now: the time before counts against neither."""
+        self._dispatched = self._beaten = self._began = self._clock()
+
     async def turn(self) -> None:
         """Shows again and again that the event loop turns; until cancelled."""
         while True:

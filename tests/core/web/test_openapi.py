@@ -150,6 +150,7 @@ class TestHealth:
         answer = await anonymous.get("/health/ready")
         assert answer.json() == {
             "status": "ok", "database": "ok", "migrations": "ok", "redis": "ok",
+            "start": "ok",
         }  # fmt: skip
 
     async def test_without_redis_it_is_degraded_and_serves(

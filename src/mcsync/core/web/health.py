@@ -8,7 +8,7 @@ from fastapi import APIRouter, Response
 from pydantic import ConfigDict
 
 from mcsync.core import readiness
-from mcsync.core.readiness import DatabaseState, MigrationState, RedisState
+from mcsync.core.readiness import DatabaseState, MigrationState, RedisState, StartState
 from mcsync.core.web.deps import ResourcesDep
 from mcsync.core.web.schemas import ResponseModel
 
@@ -28,7 +28,13 @@ class Readiness(ResponseModel):
 
     model_config = ConfigDict(
         json_schema_extra={
-            "example": {"status": "ok", "database": "ok", "migrations": "ok", "redis": "ok"}
+            "example": {
+                "status": "ok",
+                "database": "ok",
+                "migrations": "ok",
+                "redis": "ok",
+                "start": "ok",
+            }
         }
     )
 
@@ -38,6 +44,9 @@ class Readiness(ResponseModel):
     migrations: MigrationState
     """`ahead`: a newer version has migrated already, which this one still works with."""
     redis: RedisState
+    start: StartState
+    """`unchecked`: the database has not answered since the process started, so it is not known whether the
+    process may serve: its role, the schema and the master keys are looked at first."""
 
 
 @router.get("/live", summary="Is the process alive?")
@@ -67,4 +76,5 @@ async def ready(resources: ResourcesDep, response: Response) -> Readiness:
         database=found.database,
         migrations=found.migrations,
         redis=found.redis,
+        start=found.start,
     )

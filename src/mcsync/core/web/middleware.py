@@ -21,11 +21,17 @@ from mcsync.core.web.errors import (
     as_mcsync_error,
     log_failure,
     problem_response,
+    request_id_of,
 )
 
 _REQUEST_ID: Final = re.compile(rb"^[A-Za-z0-9._:-]{8,64}$")
 _QUIET: Final = ("/health/", "/docs", "/problems")
 
+_WITHOUT_DATABASE: Final = (*_QUIET, "/openapi.json")
+_UNCHECKED: Final = UnavailableError(
+    "The service has started, and its database has not answered yet. Repeat the request.",
+    retry_after=5,
+)
 _NUL: Final = InvalidRequestError(
     "The query holds a NUL character (%00), which no value can keep.",
     errors=[FieldProblem("?", "nul_character", "Text must not contain NUL characters")],
@@ -95,6 +101,25 @@ class RequestContextMiddleware:
                 bytes=sent,
                 **_caller(scope),
             )
+
+
+class StartGateMiddleware:
+    """Answers 503 until the database has said whether this process may serve (``core/start.py``).
+
+    Probes and the documentation, which touch no organisation, are answered all the same.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handles one request."""
+        free = scope["type"] != "http" or scope["path"].startswith(_WITHOUT_DATABASE)
+        if free or scope["app"].state.resources.start_checked:
+            await self.app(scope, receive, send)
+            return
+        answer = problem_response(_UNCHECKED, request_id=request_id_of(scope))
+        await answer(scope, receive, send)
 
 
 class BodyLimitMiddleware:
