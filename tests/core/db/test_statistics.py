@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncpg
+import pytest
 from sqlalchemy import text
 
-from mcsync.core.db.statistics import analyse_grown
+from mcsync.core.db.statistics import MUCH, analyse_grown, wrote
 from mcsync.core.resources import Resources
 from tests.support.organisations import Org
 
@@ -54,8 +55,30 @@ async def test_a_table_that_is_held_is_left_alone(
         assert await onlooker.fetchval(_KNOWN) == before
 
 
+@pytest.mark.parametrize("rows", [6_000, 100])
+async def test_a_table_taken_for_empty_is_analysed_while_much_is_written(
+    resources: Resources, organisation: Org, onlooker: asyncpg.Connection, rows: int
+) -> None:
+    await onlooker.execute("truncate contacts cascade")
+    await onlooker.execute("alter table contacts set (autovacuum_enabled = off)")
+    await _grow(resources, organisation, 6_000)
+    await onlooker.execute("delete from contacts")
+    await onlooker.execute("vacuum (analyze, truncate off) contacts")
+    await _grow(resources, organisation, 6_000)
+
+    async with resources.db.transaction(organisation.id) as session:
+        wrote(session, rows)
+    looked = await onlooker.fetchval(_KNOWN) >= 6_000
+    assert looked == (rows >= MUCH)
+
+    async with resources.db.transaction(organisation.id) as session:
+        wrote(session, MUCH - rows % MUCH)
+    assert await onlooker.fetchval(_KNOWN) >= 6_000
+    assert await analyse_grown(resources.db.engine, only_underrated=True) == 0
+
+
 async def test_a_failure_is_no_failure_of_what_was_written(
     resources: Resources, organisation: Org, onlooker: asyncpg.Connection
 ) -> None:
-    await onlooker.execute("drop function mcsync_analyse_grown()")
+    await onlooker.execute("drop function mcsync_analyse_grown(boolean)")
     assert await analyse_grown(resources.db.engine) == 0

@@ -12,7 +12,7 @@ from mcsync.core.db.base import (
 from mcsync.core.db.gates import lock_obtained
 from mcsync.core.db.hold import after_commit, before_commit
 from mcsync.core.db.session import BY_KEY, Database, look_up_by_key, make_engine, org_of
-from mcsync.core.db.statistics import MUCH, analyse_grown_later
+from mcsync.core.db.statistics import MUCH, analyse_grown_later, wrote
 from mcsync.core.db.troubles import is_passing
 
 __all__ = [
@@ -34,4 +34,5 @@ __all__ = [
     "look_up_by_key",
     "make_engine",
     "org_of",
+    "wrote",
 ]

@@ -16,7 +16,7 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from mcsync.core.db import look_up_by_key
+from mcsync.core.db import look_up_by_key, wrote
 from mcsync.features.audiences import spellings
 from mcsync.features.audiences.attribution import WHO, WHO_AT_FIRST
 from mcsync.mailchimp import Member as MailchimpMember
@@ -278,6 +278,7 @@ async def merge(
     members = [member for member in members if member.identified]
     base = {"org": org_id, "audience": audience_id}
     await look_up_by_key(session)
+    wrote(session, len(members))
     await session.execute(text("drop table if exists arrived, moved"))
     await session.execute(text(_ARRIVED))
     await session.execute(text(_FILL), _columns(members))

@@ -16,7 +16,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 from uuid6 import uuid7
 
-from mcsync.core.db import MUCH, analyse_grown_later, lock_obtained, org_of
+from mcsync.core.db import MUCH, analyse_grown_later, lock_obtained, org_of, wrote
 from mcsync.features.contacts.intake import OPTIONAL_FIELDS, STAGED_COLUMNS
 from mcsync.features.contacts.intake.rows import PROVIDED_BIT
 
@@ -137,6 +137,8 @@ async def prepare(session: AsyncSession, rows: int) -> None:
     if rows > MUCH:
         analyse_grown_later(session)
         await session.execute(text("set local enable_nestloop = off"))
+    else:
+        wrote(session, rows)
     await session.execute(
         text(f"analyze {STAGED} (entity_type, entity_id, code, address_hash, opt_status)")
     )

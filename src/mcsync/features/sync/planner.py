@@ -15,7 +15,7 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from mcsync.core.db import org_of
+from mcsync.core.db import org_of, wrote
 from mcsync.core.settings import Settings
 from mcsync.features.audiences import spellings
 from mcsync.features.segments.filters import compile_filters
@@ -336,6 +336,7 @@ async def store(
         base,
     )
     planned = await _counts(session, "select action, count(*) from plan_rows group by 1", {})
+    wrote(session, sum(planned.values()))
     skipped = await _counts(
         session,
         "select reason, count(*) from segment_skips where segment_id = :segment group by 1",

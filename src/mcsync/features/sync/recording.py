@@ -12,7 +12,7 @@ import orjson
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from mcsync.core.db import look_up_by_key
+from mcsync.core.db import look_up_by_key, wrote
 from mcsync.features.sync.calls import Row, cause, mark_answered
 from mcsync.features.sync.runs import Claimed
 
@@ -165,6 +165,7 @@ async def record(
     """
     base = {"org": run.org_id, "audience": run.audience_id, "run": run.id, "call": call_id}
     await look_up_by_key(session)
+    wrote(session, len(outcomes))
     accepted = [o for o in outcomes if o.code is None]
     refused = [o for o in outcomes if o.code is not None]
     if accepted:
