@@ -52,11 +52,11 @@ def api(
     """Run the API. More load: more of these processes behind a proxy."""
     import uvicorn
 
-    from mcsync.core.network import trusted_proxies_problems
+    from mcsync.core import network
     from mcsync.core.start import require_start
 
     out = _Service()
-    wrong = trusted_proxies_problems(trusted_proxies) if trusted_proxies else []
+    wrong = network.trusted_proxies_problems(trusted_proxies) if trusted_proxies else []
     if wrong:
         said = "\n".join(f"--trusted-proxies{problem}" for problem in wrong)
         out.fail(Exit.USAGE, said, kind="usage")
@@ -79,7 +79,9 @@ def api(
         access_log=False,  # mcsync logs requests itself, without what must not be in a log
         log_config=None,
         proxy_headers=True,
-        forwarded_allow_ips=trusted_proxies or configuration.trusted_proxies,
+        forwarded_allow_ips=network.trusted_proxies(
+            trusted_proxies or configuration.trusted_proxies
+        ),
         server_header=False,
         timeout_graceful_shutdown=10,
     )

@@ -51,14 +51,25 @@ def trusted_proxies_problems(text: str) -> list[str]:
     uvicorn takes a lone ``*`` as everybody. It keeps what it cannot read as a name, which no address
     equals: such an entry would be believed in silence and change nothing.
     """
-    entries = [(n, part.strip()) for n, part in enumerate(text.split(","), 1) if part.strip()]
-    if [entry for _, entry in entries] == ["*"]:
+    entries = _entries(text)
+    if entries == ["*"]:
         return []
     if not entries:
         return [" names no address. Write the proxy's, such as 10.0.0.5, or leave it unset."]
     return [
-        f", entry {number}: {wrong}" for number, entry in entries if (wrong := _not_trusted(entry))
+        f", entry {number}: {wrong}"
+        for number, entry in enumerate(entries, 1)
+        if (wrong := _not_trusted(entry))
     ]
+
+
+def trusted_proxies(text: str) -> str:
+    """The same entries as uvicorn reads them: to it, a ``*`` beside a space or a comma is a name."""
+    return ",".join(_entries(text))
+
+
+def _entries(text: str) -> list[str]:
+    return [entry for part in text.split(",") if (entry := part.strip())]
 
 
 def _not_trusted(entry: str) -> str | None:
