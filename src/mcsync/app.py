@@ -18,7 +18,7 @@ from mcsync.core.auth.tokens import TokenVerifier
 from mcsync.core.environment import read_settings
 from mcsync.core.logging import configure_logging, flush_logs
 from mcsync.core.resources import PATIENCE_SECONDS, Resources
-from mcsync.core.settings import Settings, SettingsError
+from mcsync.core.settings import Settings
 from mcsync.core.start import StartCheck
 from mcsync.core.web import health
 from mcsync.core.web.cors import CorsMiddleware
@@ -84,13 +84,14 @@ def create_app(
     resources: Resources | None = None,
     *,
     check: StartCheck | None = None,
-    refuse: Callable[[SettingsError], None] = lambda _error: None,
+    refuse: Callable[[Exception], None] = lambda _error: None,
 ) -> FastAPI:
     """The API. Resources that are handed in stay their owner's; otherwise it builds and closes its own.
 
     Needs no configuration until it starts, so that ``openapi.json`` can be written anywhere. ``check`` is
-    what the database has still to answer before anything is served; ``refuse`` is called where the answer
-    is that this process must not serve. Raises ``SettingsError`` where the environment cannot be read.
+    what the database has still to answer before anything is served; ``refuse`` is called with a
+    ``SettingsError`` where the answer is that this process must not serve, and with any other error that
+    ends the asking. Raises ``SettingsError`` where the environment cannot be read.
     """
     settings = settings or (resources.settings if resources else read_settings().sound())
 
@@ -163,11 +164,11 @@ def create_app(
 
 
 async def _ask(
-    check: StartCheck, resources: Resources, refuse: Callable[[SettingsError], None]
+    check: StartCheck, resources: Resources, refuse: Callable[[Exception], None]
 ) -> None:
     try:
         await check.until_answered(resources)
-    except SettingsError as error:
+    except Exception as error:  # noqa: BLE001 - a process that asks no more would serve nothing in silence
         refuse(error)
 
 

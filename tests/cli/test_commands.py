@@ -293,6 +293,33 @@ class TestDoctor:
         } == {"ok"}
         assert states["workers"] == "warning"
 
+    def test_a_misspelt_setting_is_a_problem_and_the_rest_is_checked(
+        self, mcsync: Command, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """An API that is started in this environment would refuse."""
+        monkeypatch.setenv("MCSYNC_LOGLEVEL", "INFO")
+        done = CliRunner().invoke(app, ["doctor"])
+        assert done.exit_code == 6
+        checks = json.loads(done.stdout)["checks"]
+        (problem,) = [check for check in checks if check["state"] == "problem"]
+        assert problem["check"] == "settings"
+        assert "Is MCSYNC_LOG_LEVEL meant?" in problem["detail"]
+        assert "redis" in {check["check"] for check in checks}
+
+    @pytest.mark.parametrize("command", ["api", "worker", "doctor"])
+    def test_all_that_is_wrong_with_the_settings_is_told_at_once(
+        self, command: str, mcsync: Command, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.delenv("MCSYNC_REDIS_URL")
+        monkeypatch.setenv("MCSYNC_LIVE_SLOTS", "many")
+        monkeypatch.setenv("MCSYNC_TRUSTED_PROXIES", "10.0.0.5/8")
+        monkeypatch.setenv("MCSYNC_FOO", "hidden-word")
+        said = mcsync(command, code=3)
+        told = str(said)
+        for name in ("REDIS_URL", "LIVE_SLOTS", "TRUSTED_PROXIES", "FOO"):
+            assert f"MCSYNC_{name}" in told
+        assert "hidden-word" not in told
+
     def test_a_superuser_is_a_problem(
         self, mcsync: Command, superuser_url: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:

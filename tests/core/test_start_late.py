@@ -18,6 +18,7 @@ import pytest
 from alembic import command
 from fastapi import FastAPI
 
+from mcsync.app import create_app
 from mcsync.core.db import migrations
 from mcsync.core.resources import Resources
 from mcsync.core.settings import Settings, SettingsError
@@ -265,3 +266,17 @@ async def test_until_checked_only_probes_and_the_documentation_are_answered(
     assert (await owner.get("/docs")).status_code == 200
     resources.start_checked = True
     assert (await owner.get("/mailchimp/segments/list")).status_code == 200
+
+
+async def test_a_check_that_ends_by_a_fault_of_ours_is_told(settings: Settings) -> None:
+    """An API that no longer asks would answer 503 for as long as it runs, and nobody would know why."""
+
+    class Faulty(StartCheck):
+        async def until_answered(self, resources: Resources) -> None:
+            assert resources.start_checked is False
+            raise LookupError("faulty")
+
+    told: asyncio.Queue[Exception] = asyncio.Queue()
+    app = create_app(settings, check=Faulty("api"), refuse=told.put_nowait)
+    async with app.router.lifespan_context(app):
+        assert isinstance(await told.get(), LookupError)

@@ -22,13 +22,14 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 class DevStack:
     """A running ``mcsync dev --json``."""
 
-    def __init__(self, data_dir: Path, *options: str) -> None:
+    def __init__(self, data_dir: Path, *options: str, env: dict[str, str] | None = None) -> None:
         self.errors = data_dir.parent / f"{data_dir.name}.stderr"
         command = [sys.executable, "-m", "mcsync", "dev", "--json", "--data-dir", str(data_dir)]
         with self.errors.open("w") as errors:
             self.process = subprocess.Popen(
-                [*command, *options], stdout=subprocess.PIPE, stderr=errors, text=True
-            )
+                [*command, *options], stdout=subprocess.PIPE, stderr=errors, text=True,
+                env=os.environ | (env or {}),
+            )  # fmt: skip
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         assert line, self.errors.read_text()
@@ -65,8 +66,8 @@ def start(tmp_path: Path) -> Iterator[Callable[..., DevStack]]:
     tmp_path.chmod(0o711)
     started: list[DevStack] = []
 
-    def begin(name: str = "data", *options: str) -> DevStack:
-        started.append(DevStack(tmp_path / name, *options))
+    def begin(name: str = "data", *options: str, env: dict[str, str] | None = None) -> DevStack:
+        started.append(DevStack(tmp_path / name, *options, env=env))
         return started[-1]
 
     yield begin
@@ -166,3 +167,47 @@ def test_a_stop_during_the_start_leaves_nothing(tmp_path: Path) -> None:
     assert process.returncode == 0
     _, alive = psutil.wait_procs(family, timeout=30)
     assert alive == []
+
+
+def test_servers_and_keys_of_the_shell_are_not_taken(start: Callable[..., DevStack]) -> None:
+    """The shell may be set up for another installation; what `dev` has of its own it takes from there."""
+    stack = start(
+        env={
+            "MCSYNC_DATABASE_URL": "nonsense",
+            "mcsync_redis_url": "redis://127.0.0.1:9/0",
+            "MCSYNC_MIGRATION_DATABASE_URL": "postgresql://owner@127.0.0.1:9/other",
+            "MCSYNC_MASTER_KEYS": "{k1:x}",
+            "MCSYNC_MASTER_KEY_ACTIVE": "k7",
+            "MCSYNC_MAILCHIMP_URL": "http://127.0.0.1:9",
+            "MCSYNC_MANDRILL_URL": "http://127.0.0.1:9",
+            "MCSYNC_EGRESS_PROXY": "http://127.0.0.1:9",
+            "MCSYNC_MAX_BODY_BYTES": "2048",
+        }
+    )
+    assert stack.get("connection/get").json()["status"] == "connected"
+    refused = httpx.post(
+        f"{stack.ready['url']}/mailchimp/contacts/upsert",
+        headers={"Authorization": f"Bearer {stack.ready['token']}"},
+        json={"padding": "x" * 4096},
+        timeout=60,
+    )
+    assert refused.status_code == 413, "a setting that the stack has no value for is the shell's"
+    assert stack.stop() == 0
+
+
+def test_a_shell_that_no_process_could_start_with_is_refused_at_once(tmp_path: Path) -> None:
+    wrong = {
+        "MCSYNC_FOO": "hidden-word",
+        "MCSYNC_LIVE_SLOTS": "hidden-word",
+        "MCSYNC_TRUSTED_PROXIES": "10.0.0.5/8",
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "mcsync", "dev", "--json", "--data-dir", str(tmp_path / "d")],
+        env=os.environ | wrong, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (3, "")
+    said = json.loads(done.stderr)["error"]
+    assert said["code"] == "not_configured"
+    assert all(name in said["message"] for name in wrong)
+    assert "hidden-word" not in done.stderr
+    assert not (tmp_path / "d").exists(), "nothing was started"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Final
@@ -13,7 +14,7 @@ from rich.console import Console
 from mcsync.cli.checks.finding import Finding, sound
 from mcsync.cli.checks.servers import PATIENCE
 from mcsync.cli.checks.tenants import Asked
-from mcsync.cli.console import AsJson, Exit, Output, explained, quiet_logs, settings
+from mcsync.cli.console import AsJson, Exit, Output, explained, quiet_logs
 
 if TYPE_CHECKING:
     from mcsync.core.settings import Settings
@@ -34,7 +35,7 @@ def doctor(
 ) -> None:
     """Check the servers, the keys, the workers, what waits, and the organisations; exits 6 on a problem."""
     out = Output(as_json)
-    configuration = explained(out, settings)
+    configuration = explained(out, _readable)
     quiet_logs(configuration)
     asked = Asked(organisation, every_account=every_account, offline=offline)
     found = explained(out, lambda: asyncio.run(examine(configuration, asked)))
@@ -64,21 +65,24 @@ async def examine(configuration: Settings, asked: Asked | None = None) -> list[F
 
     Raises ``NotFoundError`` where the organisation asked for does not exist.
     """
-    from mcsync.core.settings import SettingsError
+    from mcsync.core.environment import unknown_names
 
-    try:
-        configuration.require_service()
-    except SettingsError as error:
-        return [
-            Finding("settings", "problem", problem, "Set it in the environment; see the README.")
-            for problem in error.problems
-        ]
+    found = [
+        Finding("settings", "problem", problem, "Set it in the environment; see the README.")
+        for problem in configuration.service_problems()
+    ]
+    unknown = [
+        Finding("settings", "problem", problem, "An API or a worker does not start with it.")
+        for problem in unknown_names(os.environ)
+    ]
+    if found:
+        return found + unknown
     from mcsync.cli.checks import servers, tenants, work
     from mcsync.core.resources import PATIENCE_SECONDS, Resources
 
     resources = await Resources.build(configuration, patience=PATIENCE_SECONDS)
     try:
-        found = [Finding("settings", "ok", "complete")]
+        found = unknown or [Finding("settings", "ok", "complete")]
         for part in await asyncio.gather(servers.database(resources), servers.redis(resources)):
             found += part
         if not sound(found, "database", "migrations"):
@@ -99,6 +103,17 @@ async def examine(configuration: Settings, asked: Asked | None = None) -> list[F
         return found + await _in_time("organisations", looking, patience)
     finally:
         await resources.close()
+
+
+def _readable() -> Settings:
+    """The settings. Raises ``SettingsError`` naming all that is wrong where one of them cannot be read."""
+    from mcsync.core.environment import read_settings, unknown_names
+    from mcsync.core.settings import SettingsError
+
+    reading = read_settings()
+    if reading.wrong:
+        raise SettingsError(reading.service_problems() + unknown_names(os.environ))
+    return reading.settings
 
 
 async def _in_time(

@@ -24,7 +24,6 @@ from mcsync.cli.console import (
 
 if TYPE_CHECKING:
     from mcsync.core.environment import Reading
-    from mcsync.core.settings import SettingsError
 
 IKnow = Annotated[
     bool,
@@ -65,11 +64,15 @@ def api(
     from mcsync.app import create_app  # takes a second, for which no refusal should wait
 
     configuration = reading.settings
-    refused: list[SettingsError] = []
+    refused: list[Exception] = []
 
-    def refuse(error: SettingsError) -> None:
+    def refuse(error: Exception) -> None:
         refused.append(error)
         server.should_exit = True
+
+    def not_refused() -> None:
+        for error in refused:
+            raise error
 
     config = uvicorn.Config(
         lambda: create_app(configuration, check=check, refuse=refuse),
@@ -89,8 +92,7 @@ def api(
     # KeyboardInterrupt is how uvicorn passes SIGINT on when it is done; SystemExit, a port that is taken.
     with contextlib.suppress(KeyboardInterrupt, SystemExit):
         server.run(sockets=None if fd is None else [socket.socket(fileno=fd)])
-    for error in refused:
-        out.fail(Exit.NOT_CONFIGURED, str(error), kind="not_configured")
+    explained(out, not_refused)
     if not server.started:
         raise typer.Exit(Exit.FAILED)
 

@@ -45,8 +45,8 @@ class Readiness(ResponseModel):
     """`ahead`: a newer version has migrated already, which this one still works with."""
     redis: RedisState
     start: StartState
-    """`unchecked`: the database has not answered since the process started, so it is not known whether the
-    process may serve: its role, the schema and the master keys are looked at first."""
+    """`unchecked`: it is not known yet whether the process may serve, because the database has not answered
+    all that is asked at the start: the role, the schema and the master keys. Nothing is served until then."""
 
 
 @router.get("/live", summary="Is the process alive?")

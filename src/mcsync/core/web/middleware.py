@@ -29,7 +29,8 @@ _QUIET: Final = ("/health/", "/docs", "/problems")
 
 _WITHOUT_DATABASE: Final = (*_QUIET, "/openapi.json")
 _UNCHECKED: Final = UnavailableError(
-    "The service has started, and its database has not answered yet. Repeat the request.",
+    "This process has started, and its database has not answered all that must be known first. Repeat the"
+    " request.",
     retry_after=5,
 )
 _NUL: Final = InvalidRequestError(
