@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 COMPOSE = ROOT / "compose.yaml"
 KUBERNETES = ROOT / "deploy/kubernetes/mcsync.yaml"
 UNITS = sorted((ROOT / "deploy/systemd").glob("*.service"))
+TIMERS = sorted((ROOT / "deploy/systemd").glob("*.timer"))
 PAGE = ROOT / "docs/production.md"
 
 FIELDS = {f"MCSYNC_{name.upper()}" for name in Settings.model_fields}
@@ -118,12 +119,16 @@ class TestKubernetes:
 
 
 class TestSystemd:
-    def test_three_units(self) -> None:
-        assert [unit.name for unit in UNITS] == [
-            "mcsync-api@.service",
-            "mcsync-migrate.service",
-            "mcsync-worker@.service",
-        ]
+    def test_units_are_those_that_the_page_starts(self) -> None:
+        started = set(re.findall(r"mcsync-(\w+)[@. ]", " ".join(
+            line for line in PAGE.read_text().splitlines() if line.startswith("systemctl ")
+        ) + " "))  # fmt: skip
+        assert {unit.stem.removeprefix("mcsync-").rstrip("@") for unit in UNITS} == started
+
+    @pytest.mark.parametrize("timer", TIMERS, ids=lambda timer: timer.stem)
+    def test_timers_start_a_unit_that_ends(self, timer: Path) -> None:
+        assert "Type=oneshot" in timer.with_suffix(".service").read_text()
+        assert f"enable --now {timer.name}" in timer.read_text()
 
     @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
     def test_what_serves_restarts_without_limit(self, unit: Path) -> None:
@@ -136,12 +141,14 @@ class TestSystemd:
         assert "TimeoutStopSec=" in text
 
     @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd is not installed")
-    @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
+    @pytest.mark.parametrize("unit", UNITS + TIMERS, ids=lambda unit: unit.name)
     def test_systemd_understands_them(self, unit: Path, tmp_path: Path) -> None:
         program = tmp_path / "mcsync"
         program.write_text("#!/bin/sh\n")
         program.chmod(0o755)
         copy = tmp_path / unit.name.replace("@", "@8000")
+        if unit in TIMERS:
+            shutil.copy(unit.with_suffix(".service"), tmp_path)
         copy.write_text(unit.read_text().replace("/opt/mcsync/bin/mcsync", str(program)))
         answer = subprocess.run(
             ["systemd-analyze", "verify", "--man=no", str(copy)],

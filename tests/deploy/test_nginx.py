@@ -9,7 +9,10 @@ import shutil
 import signal
 import ssl
 import subprocess
+import threading
+from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Self
 
@@ -214,6 +217,32 @@ def test_the_secret_of_a_webhook_is_in_no_log(installed: Installation, proxy: Pr
     logged = proxy.logs()
     assert secret not in logged
     assert re.search(r'"POST /webhooks/mailchimp/- HTTP/1\.1" 503 ', logged)
+
+
+def test_nobody_notices_that_one_api_after_the_other_restarts(
+    installed: Installation, proxy: Proxy
+) -> None:
+    # Only reads: a write that is on its way while its API closes an idle connection is answered with 503,
+    # because it must not be sent twice.
+    stop = threading.Event()
+
+    def reads() -> Counter[int]:
+        seen: Counter[int] = Counter()
+        with proxy.client(installed.token) as client:
+            while not stop.is_set():
+                seen[client.get("/mailchimp/segments/list?limit=1").status_code] += 1
+        return seen
+
+    with ThreadPoolExecutor(3) as readers:
+        reading = [readers.submit(reads) for _ in range(3)]
+        try:
+            for number in (0, 1, 0, 1):
+                installed.restart_api(number)
+        finally:
+            stop.set()
+    seen = sum((one.result() for one in reading), Counter())
+    assert set(seen) == {200}
+    assert seen[200] > 100
 
 
 def test_what_a_client_claims_to_be_goes_no_further(installed: Installation, proxy: Proxy) -> None:

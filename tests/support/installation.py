@@ -176,6 +176,14 @@ class Installation(Calls):
         until(lambda: _answers(url), f"{process.name} answers", seconds=60)
         return process
 
+    def restart_api(self, number: int) -> None:
+        """Ends an API as a deploy does and starts it at its port again; returns when it answers."""
+        url = self.urls[number]
+        old = self.apis[number]
+        old.stop()
+        self.apis[number] = self.start(old.name, "api", "--port", url.rpartition(":")[2])
+        until(lambda: _answers(url), f"{old.name} answers again", seconds=60)
+
     def start_worker(self) -> Process:
         """One more worker; returns when its heart beats."""
         process = self.start(f"worker-{len(self.workers)}", "worker")
