@@ -8,12 +8,13 @@ import os
 from collections.abc import AsyncIterator
 
 from alembic import context
-from sqlalchemy import Connection, pool, text
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy import Connection, text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from mcsync.core.db import blockers
-from mcsync.core.db.migrations import revisions
-from mcsync.core.db.session import asyncpg_url
+from mcsync.core.db.migrations import MigrationPooledError, revisions
+from mcsync.core.db.pooler import find_pooler
+from mcsync.core.db.session import make_engine
 from mcsync.models import Base
 
 # Two migrators at once would both create the same tables; the second waits and then has nothing to do.
@@ -29,7 +30,7 @@ def _url() -> str:
     if not url:
         message = "Set MCSYNC_MIGRATION_DATABASE_URL (or MCSYNC_DATABASE_URL) to migrate."
         raise SystemExit(message)
-    return asyncpg_url(str(url))
+    return str(url)
 
 
 def _run(connection: Connection) -> None:
@@ -49,7 +50,10 @@ def _run(connection: Connection) -> None:
 
 
 async def _online() -> None:
-    engine = create_async_engine(_url(), poolclass=pool.NullPool, hide_parameters=True)
+    engine = make_engine(_url(), pool_size=None, application_name="mcsync_migrate")
+    pooler = await find_pooler(engine)
+    if pooler is not None and pooler.shares:
+        raise MigrationPooledError
     async with engine.connect() as connection, _watched(engine, connection):
         await connection.execute(text("select pg_advisory_lock(:key)"), {"key": MIGRATION_LOCK})
         # Whoever waits for a lock on a table keeps everybody else from the table meanwhile.

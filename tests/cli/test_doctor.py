@@ -17,7 +17,7 @@ from mcsync.cli.checks.finding import SHOWN, Finding
 from mcsync.cli.checks.tenants import Asked
 from mcsync.cli.doctor import _in_time, examine
 from mcsync.core.db.heartbeats import SILENT_SECONDS, Heartbeat
-from mcsync.core.db.inspection import Backlog
+from mcsync.core.db.inspection import Backlog, Load
 from mcsync.core.errors import NotFoundError
 from mcsync.core.resources import Resources
 from mcsync.core.worker_health import DISPATCHER_STUCK_SECONDS
@@ -97,6 +97,16 @@ class TestClock:
     def test_a_slow_answer_is_not_a_clock_that_is_off(self) -> None:
         assert servers.clock("Mailchimp", 105.0, 100.0, 160.0).state == "ok"
         assert servers.clock("Mailchimp", 94.5, 100.0, 100.1, precision=1.0).state == "ok"
+
+
+@pytest.mark.parametrize(
+    ("taken", "most", "each", "state"),
+    [(20, 97, 20, "ok"), (84, 97, 20, "warning"), (96, 97, 20, "problem"), (5, 15, 20, "problem"),
+     (5, 20, 20, "ok")],
+)  # fmt: skip
+def test_connections_that_run_out(taken: int, most: int, each: int, state: str) -> None:
+    found = servers._connections(Load(taken, most), each)
+    assert (found.state, bool(found.fix)) == (state, state != "ok")
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,9 @@ import pytest
 
 from mcsync.mailchimp import TransientError, UnsafeConnectionError, build_http, egress
 from mcsync.mailchimp.transport import Request, Transport
-from tests.mailchimp.test_tls import Authority, Proxy, serving
+from tests.mailchimp.test_tls import Proxy, serving
 from tests.mailchimp.test_transport import client_for
+from tests.support.authority import Authority
 
 NOWHERE = "https://127.0.0.1:9"
 

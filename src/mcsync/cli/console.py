@@ -255,11 +255,19 @@ def _explain_machine(out: Output, error: Exception) -> None:
     from redis.exceptions import RedisError
     from sqlalchemy.exc import DBAPIError
 
+    from mcsync.certificates import tls_problem
+    from mcsync.core.db.troubles import tls_words
+
     if isinstance(error, BrokenPipeError) or traced():
         return
     if isinstance(error, OSError) and isinstance(error.filename, str | bytes | os.PathLike):
         file = os.fsdecode(error.filename)
         out.fail(Exit.USAGE, f"{file}: {error.strerror}.", kind="no_file")
+    insecure = tls_words(error) or tls_problem(
+        error, of="A server", authority="its URL (docs/databases.md)"
+    )
+    if insecure is not None:
+        out.fail(Exit.UNAVAILABLE, f"{insecure} `mcsync doctor` may know more.", kind="unavailable")
     if isinstance(error, DBAPIError):
         _explain_database(out, error)
     if isinstance(error, OSError | RedisError | DBAPIError):

@@ -85,7 +85,7 @@ async def examine(configuration: Settings, asked: Asked | None = None) -> list[F
         found = unknown or [Finding("settings", "ok", "complete")]
         for part in await asyncio.gather(servers.database(resources), servers.redis(resources)):
             found += part
-        if not sound(found, "database", "migrations"):
+        if not sound(found, "database", "migrations", "pooler"):
             return found
         for part in await asyncio.gather(
             _in_time("master keys", tenants.master_keys(resources)),

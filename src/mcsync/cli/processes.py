@@ -181,6 +181,8 @@ def migrate(
             )
         except migrations.MigrationBlockedError as error:
             out.fail(Exit.UNAVAILABLE, str(error), kind="locked")
+        except migrations.MigrationPooledError as error:
+            out.fail(Exit.NOT_CONFIGURED, str(error), kind="not_configured")
         if service_role:
             password = os.environ.get("MCSYNC_SERVICE_PASSWORD")
             try:

@@ -22,6 +22,7 @@ import structlog
 from structlog.contextvars import bind_contextvars, clear_contextvars, merge_contextvars
 from structlog.types import EventDict, Processor, WrappedLogger
 
+from mcsync.certificates import tls_error
 from mcsync.core.log_exceptions import first_line, structure_exceptions
 from mcsync.core.log_folding import Folder
 
@@ -77,7 +78,14 @@ def redact(text: str) -> str:
 
 
 def cause_of(error: BaseException) -> str:
-    """The kind of the first error of a chain: drivers' errors come wrapped in ones that tell nothing."""
+    """The kind of the first error of a chain: drivers' errors come wrapped in ones that tell nothing.
+
+    Of a TLS connection that failed, also why.
+    """
+    refused = tls_error(error)
+    if refused is not None:  # redis-py hides it in the context of an error of its own
+        why = getattr(refused, "verify_message", None) or refused.reason
+        return f"{type(refused).__name__}: {why}"
     while error.__cause__ is not None:
         error = error.__cause__
     return type(error).__name__

@@ -15,17 +15,26 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.pool import NullPool, Pool, QueuePool
 
+from mcsync.certificates import tls_error
 from mcsync.core.db import migrations as schema
 from mcsync.core.db.inspection import spill
 from mcsync.core.db.troubles import Trouble, disk_has_room, disk_suspected, trouble_of
 from mcsync.core.resources import Resources
 
 DatabaseState = Literal[
-    "ok", "busy", "full", "read_only", "starting", "too_many_connections", "refused", "unreachable"
+    "ok",
+    "busy",
+    "full",
+    "read_only",
+    "starting",
+    "too_many_connections",
+    "refused",
+    "tls",
+    "unreachable",
 ]
 MigrationState = Literal["ok", "behind", "ahead", "unknown"]
 StartState = Literal["ok", "unchecked"]
-RedisState = Literal["ok", "loading", "read_only", "full", "refused", "unreachable"]
+RedisState = Literal["ok", "loading", "read_only", "full", "refused", "tls", "unreachable"]
 
 _SECONDS: Final = 1.0
 _PROBE_KEY: Final = "mcsync:readiness"
@@ -149,6 +158,6 @@ async def check_redis(resources: Resources) -> RedisState:
         return "refused"
     except redis_errors.ResponseError as error:
         return "full" if "MISCONF" in str(error) else "refused"
-    except Exception:  # noqa: BLE001 - whatever it is, it cannot be reached
-        return "unreachable"
+    except Exception as error:  # noqa: BLE001 - whatever it is, it cannot be reached
+        return "unreachable" if tls_error(error) is None else "tls"
     return "ok"

@@ -17,8 +17,6 @@ from typing import Annotated, Literal
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from redis.asyncio.connection import parse_url
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
 
 from mcsync.core.network import (
     is_base_url,
@@ -27,15 +25,12 @@ from mcsync.core.network import (
     trusted_proxies_problems,
 )
 from mcsync.core.origins import browser_origin
+from mcsync.core.postgres_url import PostgresUrlError, read_postgres_url
 
 MASTER_KEY_BYTES = 32
 _FEW_DISTINCT = 12
 """32 random bytes have about 30 distinct values; fewer than this is a pattern somebody typed."""
 _SLOTS_TOGETHER = 10
-_NO_POSTGRES_URL = (
-    "is not a URL such as postgresql://user:password@host:5432/database"
-    " (an @ in the password is written %40)."
-)
 
 
 class SettingsError(Exception):
@@ -200,9 +195,11 @@ class Settings(BaseSettings):
             raise SettingsError(
                 ["MCSYNC_MIGRATION_DATABASE_URL (or MCSYNC_DATABASE_URL) is missing."]
             )
-        if not _is_postgres_url(url.get_secret_value()):
+        try:
+            read_postgres_url(url.get_secret_value())
+        except PostgresUrlError as error:
             name = "MIGRATION_DATABASE_URL" if self.migration_database_url else "DATABASE_URL"
-            raise SettingsError([f"MCSYNC_{name} {_NO_POSTGRES_URL}"])
+            raise SettingsError([f"MCSYNC_{name}{error}"]) from None
         return url.get_secret_value()
 
     @property
@@ -239,8 +236,10 @@ class Settings(BaseSettings):
         """What keeps a service from connecting to PostgreSQL, as far as the setting tells."""
         if self.database_url is None:
             return ["MCSYNC_DATABASE_URL is missing: the URL of a PostgreSQL >= 15."]
-        if not _is_postgres_url(self.database_url.get_secret_value()):
-            return [f"MCSYNC_DATABASE_URL {_NO_POSTGRES_URL}"]
+        try:
+            read_postgres_url(self.database_url.get_secret_value())
+        except PostgresUrlError as error:
+            return [f"MCSYNC_DATABASE_URL{error}"]
         return []
 
     def _redis_problems(self) -> list[str]:
@@ -308,15 +307,6 @@ class Settings(BaseSettings):
         elif self.active_key_id not in self.master_keys:
             problems.append("MCSYNC_MASTER_KEY_ACTIVE names no key of MCSYNC_MASTER_KEYS.")
         return problems
-
-
-def _is_postgres_url(url: str) -> bool:
-    """Whether the service can connect to it, as far as its form tells."""
-    try:
-        driver = make_url(url).drivername
-    except (ArgumentError, ValueError):
-        return False
-    return driver in {"postgresql", "postgres", "postgresql+asyncpg"}
 
 
 def _is_redis_url(url: str) -> bool:

@@ -20,6 +20,7 @@ from mcsync.core.auth.organisations import opens_hash_key
 from mcsync.core.crypto import KeyRing
 from mcsync.core.db import Database, make_engine, migrations
 from mcsync.core.db.inspection import ServerAndRole, sealed_keys, server_and_role
+from mcsync.core.db.pooler import find_pooler
 from mcsync.core.db.troubles import trouble_of
 from mcsync.core.environment import Reading, unknown_names
 from mcsync.core.logging import cause_of
@@ -113,6 +114,9 @@ class StartCheck:
         _log.info("start_checked", kind=self._kind, seconds=round(time.monotonic() - began, 1))
 
     async def _ask(self, db: Database, keys: KeyRing | None) -> _Answer:
+        pooler = await find_pooler(db.engine)
+        if pooler is not None and pooler.problem is not None:
+            return _Answer([pooler.problem])
         async with db.system() as session:
             about = await server_and_role(session)
             problems = [] if self._any_role else _of_role(about)

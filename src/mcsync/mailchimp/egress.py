@@ -5,10 +5,11 @@ proxy has made the tunnel to Mailchimp, every failure is the proxy's, and nothin
 """
 
 import asyncio
-import ssl
 from typing import Final
 
 import httpx
+
+from mcsync.certificates import certificate_problem, untrusted_issuer
 
 _SECONDS: Final = 30.0
 """Seconds for the connection to the proxy and its answer to CONNECT together."""
@@ -101,42 +102,3 @@ def _failed(error: Exception, *, connected: bool) -> str:
         f"{_PROXY} {what}. Check that it works, its port, and whether its URL begins with http:// or"
         " https://."
     )
-
-
-_VERIFY_NAMES: Final = {62, 63, 64}
-_VERIFY_ISSUERS: Final = {2, 18, 19, 20, 21}
-"""OpenSSL's X509_V_ERR codes."""
-
-
-def tls_error(error: BaseException) -> ssl.SSLError | None:
-    """Find the error of TLS that caused another error; None where the cause is something else."""
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, ssl.SSLError):
-        cause = cause.__cause__ or cause.__context__
-    return cause
-
-
-def untrusted_issuer(error: BaseException) -> bool:
-    """Say whether a certificate was refused because of the authority that issued it."""
-    return getattr(tls_error(error), "verify_code", 0) in _VERIFY_ISSUERS
-
-
-def certificate_problem(error: BaseException, *, of: str) -> str | None:
-    """Say in a sentence what is wrong with a certificate; None where it was not looked at.
-
-    `of` begins the sentence and names whose certificate it is.
-    """
-    match getattr(tls_error(error), "verify_code", 0):
-        case 10:
-            what = "that has expired, or this clock is wrong"
-        case 9:
-            what = "that is not valid yet, or this clock is wrong"
-        case code if code in _VERIFY_NAMES:
-            what = "for another name"
-        case code if code in _VERIFY_ISSUERS:
-            what = "of an authority that is not trusted"
-        case code if code:
-            what = "that is not trusted"
-        case _:
-            return None
-    return f"{of} has a TLS certificate {what}."

@@ -19,13 +19,8 @@ from urllib.parse import quote
 
 import httpx
 
-from mcsync.mailchimp.egress import (
-    EgressProxyError,
-    ProxiedTransport,
-    certificate_problem,
-    tls_error,
-    untrusted_issuer,
-)
+from mcsync.certificates import certificate_problem, tls_error, untrusted_issuer
+from mcsync.mailchimp.egress import EgressProxyError, ProxiedTransport
 from mcsync.mailchimp.errors import (
     MailchimpError,
     MailchimpTimeout,

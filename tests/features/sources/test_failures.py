@@ -24,7 +24,9 @@ from mcsync.features.sources.drivers.url import read_url
 from mcsync.features.sources.errors import SourceError
 from mcsync.features.sources.schemas import PullInput
 from tests.features.sources.world import QUERY, World, tally
+from tests.support.authority import Authority
 from tests.support.logs import captured_logs
+from tests.support.tls_server import TlsServer
 
 ENDLESS = {
     "postgresql": "select count(*) as emp_no, 'x@y.example' as mail"
@@ -149,6 +151,27 @@ class TestWhatTheDatabaseRefuses:
     async def test_a_file_that_is_not_there_is_not_made(self, world: World) -> None:
         error = await refused(world, url=world.home.url + ".gone")
         assert error.code == "source_unreachable"
+
+    async def test_tls_that_fails_is_told_with_its_reason(
+        self, postgres_world: World, tmp_path: Path
+    ) -> None:
+        authority = Authority(tmp_path)
+        query = f"sslmode=verify-full&sslrootcert={authority.file}"
+        with TlsServer(postgres_world.home.url, "postgres", authority.server()) as server:
+            for context, said in (
+                (authority.server(days=(-3, -1)), "has expired"),
+                (authority.server(name="db.example"), "for another name"),
+                (None, "offers no TLS"),
+            ):
+                server.context = context
+                error = await refused(postgres_world, url=server.url(query))
+                assert error.code == "source_tls_failed"
+                assert said in error.detail
+
+    async def test_a_parameter_that_is_not_understood_is_named(self, postgres_world: World) -> None:
+        error = await refused(postgres_world, url=postgres_world.home.url + "?search_path=hr")
+        assert error.code == "invalid_source_url"
+        assert "search_path" in error.detail
 
 
 class TestSecrets:

@@ -190,7 +190,7 @@ class TestWatermark:
     async def test_the_present_of_postgresql_is_the_earlier_of_its_own_and_utc(
         self, postgres_home: PostgresHome, zone: str, behind: timedelta
     ) -> None:
-        url = read_url(f"{postgres_home.url}?timezone={zone}")
+        url = read_url(f"{postgres_home.url}?options=-c%20timezone%3D{zone}")
         async with drivers.reading(url, seconds=10) as reader:
             clock = await reader.clock()
         assert clock.naive == clock.aware.astimezone(UTC).replace(tzinfo=None) - behind

@@ -7,10 +7,12 @@ import time
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Final
 
+from mcsync.certificates import tls_problem
 from mcsync.cli.checks.finding import Finding, short
 
 if TYPE_CHECKING:
     from mcsync.core.db.inspection import Load, ServerAndRole
+    from mcsync.core.db.pooler import Pooler
     from mcsync.core.resources import Resources
 
 OLDEST_POSTGRES: Final = 150_000
@@ -30,8 +32,15 @@ async def database(resources: Resources) -> list[Finding]:
 
 async def _database(resources: Resources) -> AsyncIterator[Finding]:
     from mcsync.core.db import inspection, migrations
+    from mcsync.core.db.pooler import find_pooler
 
     try:
+        async with asyncio.timeout(PATIENCE):
+            pooler = await find_pooler(resources.db.engine)
+        if pooler is not None:
+            yield _pooler(pooler)
+        if pooler is not None and pooler.problem is not None:
+            return  # no statement can be relied on
         async with asyncio.timeout(PATIENCE), resources.db.system() as session:
             about = await inspection.server_and_role(session)
             load = await inspection.load(session)
@@ -56,7 +65,7 @@ async def _database(resources: Resources) -> AsyncIterator[Finding]:
         return
     yield _migrations(at)
     yield await _disk(resources)
-    yield _connections(load)
+    yield _connections(load, resources.settings.most_connections)
     yield clock("PostgreSQL", theirs, before, after)
     if not vacuuming:
         yield Finding(
@@ -101,14 +110,22 @@ async def _disk(resources: Resources) -> Finding:
 
 
 def _why_not(error: Exception) -> str:
+    from mcsync.core.db.troubles import tls_words
+
+    if (words := tls_words(error)) is not None:
+        return words
     if isinstance(error, TimeoutError):
         return f"no answer within {PATIENCE:.0f} s"
     return short(error)
 
 
 def _what_to_do(error: Exception) -> str:
-    from mcsync.core.db.troubles import sqlstate_of
+    from mcsync.core.db.troubles import sqlstate_of, tls_words
 
+    if tls_words(error) is not None:
+        return (
+            "Mend the certificate or the URL (docs/databases.md). Work waits and nothing is lost."
+        )
     state = sqlstate_of(error) or ""
     if state == "53300":
         return (
@@ -117,6 +134,15 @@ def _what_to_do(error: Exception) -> str:
     if state.startswith("53"):
         return "The server lacks disk space or memory: make room there. Work waits and nothing is lost."
     return "Check MCSYNC_DATABASE_URL and the server."
+
+
+def _pooler(pooler: Pooler) -> Finding:
+    if pooler.problem is not None:
+        return Finding(
+            "pooler", "problem", "it loses prepared statements", pooler.problem.partition(". ")[2]
+        )
+    what = "transactions" if pooler.shares else "sessions"
+    return Finding("pooler", "ok", f"between mcsync and PostgreSQL, pools {what}")
 
 
 def _role(about: ServerAndRole) -> Finding:
@@ -146,7 +172,14 @@ def _migrations(at: str | None) -> Finding:
     return Finding("migrations", "problem", f"at {at or 'nothing'}, not {head}", "mcsync migrate")
 
 
-def _connections(load: Load) -> Finding:
+def _connections(load: Load, each: int) -> Finding:
+    """``each``: connections that one process opens at most."""
+    if load.most < each:
+        return Finding(
+            "connections", "problem",
+            f"each process may open {each}, and the server allows {load.most} in all",
+            "Raise max_connections, or lower MCSYNC_DATABASE_POOL_SIZE (docs/databases.md).",
+        )  # fmt: skip
     detail = f"{load.connections} of {load.most} are taken"
     if load.connections < load.most * _NEARLY_FULL:
         return Finding("connections", "ok", detail)
@@ -182,9 +215,12 @@ async def redis(resources: Resources) -> list[Finding]:
             seconds, micros = await resources.redis.time()
             after = time.time()
     except Exception as error:  # noqa: BLE001 - whatever it is, Redis cannot be used
+        insecure = tls_problem(
+            error, of="Redis", authority="the parameter ssl_ca_certs of MCSYNC_REDIS_URL"
+        )
         return [
             Finding(
-                "redis", "problem", _why_not(error),
+                "redis", "problem", insecure or _why_not(error),
                 "Check MCSYNC_REDIS_URL and the server. Nothing is lost meanwhile: work waits in PostgreSQL.",
             )
         ]  # fmt: skip

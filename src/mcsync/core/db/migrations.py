@@ -15,10 +15,9 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, create_async_engine
-from sqlalchemy.pool import NullPool
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
-from mcsync.core.db.session import asyncpg_url
+from mcsync.core.db.session import make_engine
 
 _NO_LOCK: Final = ("55P03", "40P01")
 """SQLSTATEs: no lock within ``lock_timeout``; a deadlock with the service."""
@@ -79,6 +78,16 @@ class MigrationBlockedError(Exception):
         )
 
 
+class MigrationPooledError(Exception):
+    """A pooler is in the way. Nothing was done."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "A migration needs one session of PostgreSQL from its begin to its end, and a pooler gives each"
+            " transaction another one. Let MCSYNC_MIGRATION_DATABASE_URL name PostgreSQL itself."
+        )
+
+
 def upgrade(
     url: str, *, patience_seconds: float = 0, on_blocked: Callable[[str], None] | None = None
 ) -> str:
@@ -89,7 +98,7 @@ def upgrade(
 
     A migration waits for a lock for 5 s and then lets the service pass; it is tried again until
     ``patience_seconds`` have passed. ``on_blocked`` is called with who holds the lock. Raises
-    :class:`MigrationBlockedError`.
+    :class:`MigrationBlockedError` and :class:`MigrationPooledError`.
     """
     seen: list[str] = []
 
@@ -159,7 +168,7 @@ def admit(url: str, role: str, password: str | None) -> None:
     """
 
     async def work() -> None:
-        engine = create_async_engine(asyncpg_url(url), poolclass=NullPool, hide_parameters=True)
+        engine = make_engine(url, pool_size=None, application_name="mcsync_migrate")
         try:
             async with engine.begin() as connection:
                 await _admit(connection, role, password)

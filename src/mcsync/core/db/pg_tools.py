@@ -11,9 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from sqlalchemy.engine import make_url
-
-from mcsync.core.db.session import asyncpg_url
+from mcsync.core.postgres_url import conninfo, read_postgres_url
 
 # Where distributions keep the programs of each major version, beside those in PATH.
 _FOLDERS: Final = (
@@ -23,15 +21,6 @@ _FOLDERS: Final = (
 )
 _BEFORE_TRANSACTION_TIMEOUT: Final = 16
 _VERSION: Final = re.compile(r"\(PostgreSQL\) (\d+)")
-_HOST_AND_PORT: Final = re.compile(r"^([^:]*|\[.*\]):(\d+)$")  # not the end of an IPv6 address
-_LIBPQ_OPTIONS: Final = frozenset(
-    {
-        "application_name", "channel_binding", "connect_timeout", "gssencmode", "keepalives",
-        "keepalives_count", "keepalives_idle", "keepalives_interval", "krbsrvname", "options",
-        "passfile", "require_auth", "sslcert", "sslcrl", "sslkey", "sslmode", "sslnegotiation",
-        "sslrootcert", "target_session_attrs", "tcp_user_timeout",
-    }
-)  # fmt: skip
 
 
 class ToolError(Exception):
@@ -51,39 +40,10 @@ class Target:
 
 
 def libpq_target(url: str) -> Target:
-    """Translates any URL that the service takes; options of asyncpg alone are left out."""
-    parsed = make_url(asyncpg_url(url))
-    query = dict(parsed.query)
-    password = query.pop("password", None) or parsed.password
-    named = query.pop("host", ())
-    hosts = [named] if isinstance(named, str) else list(named)
-    hosts = [part for host in hosts for part in host.split(",")] or [parsed.host or ""]
-    ports = str(query.pop("port", "") or parsed.port or "")
-    split = [_host_and_port(host) for host in hosts]
-    if any(port for _, port in split):
-        ports = ",".join(port or ports for _, port in split)
-    words = {
-        "host": ",".join(host for host, _ in split),
-        "port": ports,
-        "user": str(query.pop("user", "") or parsed.username or ""),
-        "dbname": parsed.database or str(query.pop("dbname", "")),
-    }
-    if "ssl" in query and "sslmode" not in query:  # asyncpg's name of the same option
-        words["sslmode"] = str(query.pop("ssl"))
-    words |= {name: str(value) for name, value in query.items() if name in _LIBPQ_OPTIONS}
-    conninfo = " ".join(f"{name}={_quoted(value)}" for name, value in words.items() if value)
-    return Target(conninfo, {"PGPASSWORD": str(password)} if password else {})
-
-
-def _host_and_port(host: str) -> tuple[str, str]:
-    if host.startswith("/"):
-        return host, ""  # a folder of sockets
-    found = _HOST_AND_PORT.match(host)
-    return (found[1].strip("[]"), found[2]) if found else (host, "")
-
-
-def _quoted(value: str) -> str:
-    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    """Translates any URL that the service takes. Raises ``PostgresUrlError`` for any other."""
+    read = read_postgres_url(url)
+    secrets = {"PGPASSWORD": read.password}
+    return Target(conninfo(read), {name: value for name, value in secrets.items() if value})
 
 
 def find_tool(name: str, server_major: int, folder: Path | None = None) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import text
@@ -13,45 +14,40 @@ from sqlalchemy.ext.asyncio import (
     async_sessionmaker,
     create_async_engine,
 )
+from sqlalchemy.pool import NullPool
 
-from mcsync.core.db.driver import OrgConnection, ping_only_idle
+from mcsync.core.db.driver import Connector, OrgConnection, ping_only_idle
 from mcsync.core.db.gates import LockGates, Room, remember_gate
 from mcsync.core.db.hold import CommitHold, current_hold, run_after_commit, run_before_commit
+from mcsync.core.postgres_url import read_postgres_url
 
 _BIND = text("select set_config('app.org_id', :org, true)")
-
-
-def asyncpg_url(url: str) -> str:
-    """The URL with asyncpg as its driver; takes ``postgres://``, ``postgresql://`` or its own form."""
-    for prefix in ("postgresql+asyncpg://", "postgresql://", "postgres://"):
-        if url.startswith(prefix):
-            return "postgresql+asyncpg://" + url.removeprefix(prefix)
-    return url
 
 
 def make_engine(
     url: str,
     *,
-    pool_size: int = 10,
+    pool_size: int | None = 10,
     overflow: int | None = None,
     application_name: str = "mcsync",
 ) -> AsyncEngine:
-    """An engine on asyncpg for any PostgreSQL URL.
+    """An engine on asyncpg for any PostgreSQL URL. Raises ``PostgresUrlError`` for one that cannot be used.
 
-    ``overflow``: connections beyond ``pool_size`` under load, by default as many again.
-
-    JIT is off: it costs hundreds of milliseconds on short statements over large tables.
-    Parameters are hidden from error texts, since they carry personal data.
+    ``pool_size``: ``None`` keeps no connection. ``overflow``: connections beyond ``pool_size`` under load,
+    by default as many again. Parameters are hidden from error texts, since they carry personal data.
     """
+    pool: dict[str, Any] = {"poolclass": NullPool}
+    if pool_size is not None:
+        pool = {
+            "pool_size": pool_size,
+            "max_overflow": pool_size if overflow is None else overflow,
+        }
+    connector = Connector(read_postgres_url(url), application_name)
     engine = create_async_engine(
-        asyncpg_url(url),
-        pool_size=pool_size,
-        max_overflow=pool_size if overflow is None else overflow,
+        "postgresql+asyncpg://",
         hide_parameters=True,
-        connect_args={
-            "connection_class": OrgConnection,
-            "server_settings": {"jit": "off", "application_name": application_name},
-        },
+        connect_args={"async_creator_fn": connector},
+        **pool,
     )
     ping_only_idle(engine)
     return engine

@@ -6,6 +6,7 @@ SQLSTATE, by which they are told apart here and nowhere else.
 
 from __future__ import annotations
 
+import ssl
 import time
 from dataclasses import dataclass
 from enum import StrEnum
@@ -16,6 +17,7 @@ from asyncpg import InterfaceError as DriverInterfaceError
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from mcsync.certificates import tls_problem
 from mcsync.core.db.driver import schema_changed
 
 
@@ -34,6 +36,8 @@ class Trouble(StrEnum):
     """Others hold all connections that it allows."""
     REFUSED = "refused"
     """It refuses the role, its password or the database's name."""
+    TLS = "tls"
+    """The connection cannot be made secure, or not as the server wants it: :func:`tls_words` says why."""
     UNREACHABLE = "unreachable"
     """It cannot be reached, or the connection was cut."""
 
@@ -70,9 +74,16 @@ WORDS: Final = {
         "The database refuses the service. An operator must look at MCSYNC_DATABASE_URL.",
         30,
     ),
+    Trouble.TLS: Words(
+        "unavailable",
+        "The connection to the database cannot be made secure. An operator must look at what `mcsync"
+        " doctor` says.",
+        30,
+    ),
     Trouble.UNREACHABLE: Words("unavailable", "The database cannot be reached just now.", 5),
 }
 
+_AUTHORITY: Final = "the parameter sslrootcert of MCSYNC_DATABASE_URL"
 _STATES: Final = (
     ("53100", Trouble.FULL),
     ("53300", Trouble.TOO_MANY_CONNECTIONS),
@@ -107,6 +118,8 @@ def trouble_of(error: BaseException) -> Trouble | None:
 
     A full disk is remembered, so that readiness looks at once (see :func:`disk_suspected`).
     """
+    if tls_words(error) is not None:
+        return Trouble.TLS
     state = sqlstate_of(error)
     if state is not None:
         found = next((trouble for prefix, trouble in _STATES if state.startswith(prefix)), None)
@@ -124,6 +137,25 @@ def trouble_of(error: BaseException) -> Trouble | None:
     )
     if cut or (isinstance(error, DriverInterfaceError) and "closed" in str(error)):
         return Trouble.UNREACHABLE
+    return None
+
+
+def tls_words(error: BaseException, *, authority: str = _AUTHORITY) -> str | None:
+    """What is wrong with TLS between a client and PostgreSQL, with what to do; ``None``: something else.
+
+    ``authority``: where to name an authority that is not trusted yet. Only errors of connecting are looked
+    at; those of Mailchimp's client, which may have the same causes, are others.
+    """
+    seen = getattr(error, "orig", None) or error
+    if isinstance(seen, ssl.SSLError):
+        return tls_problem(seen, of="PostgreSQL", authority=authority)
+    if isinstance(seen, ConnectionError) and "rejected SSL upgrade" in str(seen):
+        return (
+            "PostgreSQL offers no TLS, which sslmode in its URL demands. Set ssl = on in postgresql.conf, or"
+            " write another sslmode."
+        )
+    if sqlstate_of(seen) == "28000" and str(seen).endswith("no encryption"):
+        return "PostgreSQL wants TLS from here, which sslmode in its URL rules out. Write sslmode=verify-full."
     return None
 
 

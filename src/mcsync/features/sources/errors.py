@@ -31,6 +31,18 @@ def unreachable() -> SourceError:
     )
 
 
+def unusable_url(why: str) -> SourceError:
+    """The stored URL cannot be used (any more); ``why`` repeats no secret of it."""
+    return SourceError(
+        "source_url_unusable", f"The connection URL is not usable. {why} Then add the source again."
+    )
+
+
+def insecure(why: str) -> SourceError:
+    """TLS failed; ``why`` is a sentence about certificates, which hold no secret."""
+    return SourceError("source_tls_failed", why, passing=True)
+
+
 def busy() -> SourceError:
     """The server takes no more connections, or is starting."""
     return SourceError(

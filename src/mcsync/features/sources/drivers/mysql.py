@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
+from mcsync.certificates import tls_problem
 from mcsync.features.sources import errors
 from mcsync.features.sources.drivers.base import CONNECT_SECONDS, GRACE_SECONDS, OneThread, Rows
 from mcsync.features.sources.drivers.url import SourceUrl
@@ -22,6 +23,7 @@ _SLOW: Final = frozenset({1317, 1969, 3024})
 _WROTE: Final = frozenset({1792, 1290, 1836})
 _OF_THE_TEXT: Final = frozenset({1049, 1052, 1054, 1060, 1064, 1142, 1143, 1146, 1248, 1305, 1370})
 """Errors whose sentence is about the statement: unknown names, syntax, missing rights."""
+_NOT_SECURE: Final = 3159
 _LOST: Final = range(2000, 2100)
 
 
@@ -52,8 +54,16 @@ def _refused(error: Exception, seconds: int) -> errors.SourceError:
         return errors.too_slow(seconds)
     if code in _WROTE:
         return errors.wrote()
+    if code == _NOT_SECURE:
+        return errors.insecure(
+            "The database wants TLS from here. Write ssl-mode=VERIFY_IDENTITY in the source's URL."
+        )
     if code in _LOST or code == 0:
-        return errors.unreachable()
+        cause = getattr(error, "original_exception", error)
+        why = tls_problem(
+            cause, of="The database", authority="the parameter ssl-ca of the source's URL"
+        )
+        return errors.unreachable() if why is None else errors.insecure(why)
     sentence = str(error.args[1]) if code in _OF_THE_TEXT and len(error.args) > 1 else None
     return errors.refused_query(f"error {code}.", sentence=sentence)
 

@@ -10,6 +10,8 @@ from typing import Any, Final
 import asyncpg
 from asyncpg import exceptions as failures
 
+from mcsync.core.db.troubles import tls_words
+from mcsync.core.postgres_url import PostgresUrlError, driver_arguments, read_postgres_url
 from mcsync.features.sources import errors
 from mcsync.features.sources.drivers.base import CONNECT_SECONDS, GRACE_SECONDS, Rows
 from mcsync.features.sources.drivers.postgres_types import read_odd_values, without_encoding
@@ -17,6 +19,7 @@ from mcsync.features.sources.drivers.url import SourceUrl
 from mcsync.features.sources.statements import with_keys
 from mcsync.features.sources.values import Clock
 
+_AUTHORITY: Final = "the parameter sslrootcert of the source's URL"
 # For this transaction only: what a pooler hands on to the next client is as it was.
 _LIMITS: Final = """
 select set_config('statement_timeout', $1, true), set_config('lock_timeout', '10s', true),
@@ -33,8 +36,12 @@ select now() as aware, least(timezone('UTC', now()), (
 def _explained(seconds: int) -> Iterator[None]:
     try:
         yield
-    except (failures.InvalidAuthorizationSpecificationError, failures.InvalidPasswordError):
-        raise errors.refused_login() from None
+    except (
+        failures.InvalidAuthorizationSpecificationError,
+        failures.InvalidPasswordError,
+    ) as error:
+        why = tls_words(error)
+        raise (errors.refused_login() if why is None else errors.insecure(why)) from None
     except failures.InvalidCatalogNameError:
         raise errors.refused_query("there is no such database.") from None
     except failures.ReadOnlySQLTransactionError:
@@ -47,8 +54,9 @@ def _explained(seconds: int) -> Iterator[None]:
         raise _refused(error) from None
     except TimeoutError:
         raise errors.too_slow(seconds) from None
-    except (failures.InterfaceError, failures.InternalClientError, OSError):
-        raise errors.unreachable() from None
+    except (failures.InterfaceError, failures.InternalClientError, OSError) as error:
+        why = tls_words(error, authority=_AUTHORITY)
+        raise (errors.unreachable() if why is None else errors.insecure(why)) from None
     except (TypeError, ValueError, OverflowError):  # a value that the column does not take
         raise errors.refused_query("a value is of another type than its column.") from None
 
@@ -66,10 +74,14 @@ def _refused(error: failures.PostgresError) -> errors.SourceError:
 
 @asynccontextmanager
 async def _connected(url: SourceUrl) -> AsyncIterator[asyncpg.Connection]:
+    try:
+        arguments = driver_arguments(read_postgres_url(url.raw, writes=False))
+    except PostgresUrlError as error:
+        raise errors.unusable_url(f"It{error}") from None
     with _explained(CONNECT_SECONDS):
         try:
             connection = await asyncpg.connect(
-                url.raw, timeout=CONNECT_SECONDS, statement_cache_size=0
+                timeout=CONNECT_SECONDS, statement_cache_size=0, **arguments
             )
         except TimeoutError:
             raise errors.unreachable() from None

@@ -8,6 +8,7 @@ from typing import Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from mcsync.core.errors import BadRequestError
+from mcsync.core.postgres_url import PostgresUrlError, read_postgres_url
 from mcsync.features.sources.statements import Kind
 
 _KINDS: Final[dict[str, Kind]] = {
@@ -52,6 +53,11 @@ def read_url(raw: str) -> SourceUrl:
         raise _wrong("It holds control characters.")
     if kind == "sqlite":
         return _file(raw, rest, host)
+    if kind == "postgresql":
+        try:
+            read_postgres_url(f"{kind}://{rest}", writes=False)
+        except PostgresUrlError as error:
+            raise _wrong(f"It{error}") from None
     database = unquote(parts.path.removeprefix("/"))
     if not host or not database:
         raise _wrong("Name host and database: KIND://user:password@host:port/database")
